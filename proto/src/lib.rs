@@ -1,1 +1,7 @@
+//! Wire formats and pure state machines: no I/O, no clock, no `unsafe`.
+//!
+//! Depends on no other crate of the workspace. What arrives here is hostile; what leaves here has
+//! been checked.
+#![forbid(unsafe_code)]
 
+pub mod relay;
