@@ -5,3 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod relay;
+pub mod smb2;
+pub mod wire;

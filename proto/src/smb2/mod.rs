@@ -1,0 +1,33 @@
+//! SMB 2.1 to 3.1.1 on the wire (MS-SMB2, MS-FSCC): headers, chains, one file a command.
+//! Server and test client both use it, so each message goes both ways. A decoder takes one
+//! element of a chain (it starts at the SMB2 header) and borrows what varies in length; an
+//! encoder appends the body that follows a header. No state, no policy, no crypto, no errno.
+
+#[macro_use]
+mod body;
+
+pub mod access;
+pub mod close;
+pub mod create;
+pub mod create_context;
+pub mod header;
+pub mod ids;
+pub mod negotiate;
+pub mod negotiate_context;
+pub mod rdma;
+pub mod read;
+pub mod session_setup;
+pub mod status;
+pub mod time;
+pub mod tree_connect;
+pub mod utf16;
+pub mod write;
+
+pub use access::{AccessMask, CreateDisposition, CreateOptions, FileAttributes, ShareAccess};
+pub use body::HEADER_SIZE;
+pub use header::{Addressing, Command, Header, HeaderFlags};
+pub use ids::{AsyncId, FileId, Guid, MessageId, SessionId, TreeId};
+pub use negotiate::Dialect;
+pub use rdma::{BufferDescriptorV1, Channel};
+pub use status::{NtStatus, Severity};
+pub use time::FileTime;
