@@ -6,4 +6,6 @@
 
 pub mod relay;
 pub mod smb2;
+pub mod smbdirect;
+pub mod time;
 pub mod wire;

@@ -1,0 +1,24 @@
+//! SMB Direct ([MS-SMBD]): its messages and the connection machine, for both roles.
+//! The gateway drives the passive side, the test client the active side; both feed in what the
+//! device and the clock report and post what the machine asks for. Nothing here does I/O, reads a
+//! clock, or touches payload: receive buffers are read for their header and named by ranges.
+
+mod connection;
+mod counters;
+mod credits;
+mod keepalive;
+pub mod messages;
+mod negotiation;
+mod parameters;
+mod reassembly;
+mod send_queue;
+mod state;
+mod violation;
+
+pub use connection::{Connection, Header, Outgoing, Received};
+pub use counters::Counters;
+pub use credits::Credits;
+pub use parameters::{ParameterError, Parameters};
+pub use send_queue::{MessageKey, Payload, QueueError};
+pub use state::{Role, State};
+pub use violation::{CloseReason, PeerViolation};

@@ -1,0 +1,110 @@
+//! Continuity between the fragments of one upper-layer message, [MS-SMBD] 3.1.5.8.
+//! It counts bytes and holds none: where they go is the driver's affair.
+
+use std::time::Duration;
+
+use super::messages::DataTransferHeader;
+use super::violation::PeerViolation;
+use crate::time::Timestamp;
+
+#[derive(Debug)]
+pub(super) struct Reassembly {
+    maximum: u32,
+    timeout: Duration,
+    message: Option<Partial>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Partial {
+    length: u32,
+    received: u32,
+    deadline: Timestamp,
+}
+
+/// Where a fragment belongs in its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) message_length: u32,
+    pub(super) offset: u32,
+    pub(super) last: bool,
+}
+
+impl Reassembly {
+    pub(super) const fn new(maximum: u32, timeout: Duration) -> Self {
+        Self {
+            maximum,
+            timeout,
+            message: None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.message.map(|partial| partial.deadline)
+    }
+
+    /// Time in which the sender had no buffer to send into does not count against it.
+    pub(super) fn extend(&mut self, excused: Duration) {
+        if let Some(partial) = &mut self.message {
+            partial.deadline = partial.deadline.saturating_add(excused);
+        }
+    }
+
+    /// Takes one message's lengths. `None`: it holds no payload.
+    ///
+    /// The first fragment fixes the length of the message; each later one must say what is left.
+    /// A message without payload may come between two fragments: [MS-SMBD] 3.1.5.8 appends its
+    /// zero bytes and goes on, Linux receives it so and before 7.0 sent it. It must not pretend
+    /// to be the end of a message that has begun nor to announce one that has not, so its
+    /// RemainingDataLength is zero or exactly what is due. (This side sends none in between:
+    /// Windows takes one for a part of the stream.)
+    pub(super) fn accept(
+        &mut self,
+        now: Timestamp,
+        header: &DataTransferHeader,
+    ) -> Result<Option<Place>, PeerViolation> {
+        let data_length = header.data_length;
+        let remaining = header.remaining_data_length;
+        let announced = data_length
+            .checked_add(remaining)
+            .filter(|announced| *announced <= self.maximum)
+            .ok_or(PeerViolation::MessageTooLong {
+                data_length,
+                remaining,
+                maximum: self.maximum,
+            })?;
+
+        if data_length == 0 {
+            let due = self
+                .message
+                .map_or(0, |partial| partial.length - partial.received);
+            if remaining != 0 && remaining != due {
+                return Err(PeerViolation::EmptyMessageRemaining { remaining, due });
+            }
+            return Ok(None);
+        }
+
+        let mut partial = self.message.take().unwrap_or(Partial {
+            length: announced,
+            received: 0,
+            deadline: now.saturating_add(self.timeout),
+        });
+        let due = partial.length - partial.received;
+        if announced != due {
+            return Err(PeerViolation::FragmentLength {
+                data_length,
+                remaining,
+                due,
+            });
+        }
+        let place = Place {
+            message_length: partial.length,
+            offset: partial.received,
+            last: remaining == 0,
+        };
+        partial.received += data_length;
+        if !place.last {
+            self.message = Some(partial);
+        }
+        Ok(Some(place))
+    }
+}
