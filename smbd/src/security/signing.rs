@@ -1,0 +1,238 @@
+//! SMB2 signatures (MS-SMB2 3.1.4.1, 3.1.5.1): HMAC-SHA256, AES-128-CMAC and AES-128-GMAC.
+//!
+//! Called by dispatch on every signed message, both ways. A message comes as its header and the pieces behind it; the
+//! header's Signature field counts as zeros. HMAC and CMAC stream over the pieces; GMAC runs on a private copy.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::{cmac, hmac};
+use subtle::ConstantTimeEq;
+
+use super::keys::Key128;
+
+/// An SMB2 header, first of the pieces of every message.
+pub type Header = [u8; 64];
+
+const SIGNATURE_START: usize = 48;
+/// Command, Flags and MessageId, and what of them goes into a GMAC nonce.
+const COMMAND: std::ops::Range<usize> = 12..14;
+const FLAGS: std::ops::Range<usize> = 16..20;
+const MESSAGE_ID: std::ops::Range<usize> = 24..32;
+const COMMAND_CANCEL: [u8; 2] = [0x0C, 0];
+const FLAGS_SERVER_TO_REDIR: u8 = 1;
+
+/// SigningAlgorithmId (MS-SMB2 2.2.3.1.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SigningAlgorithm {
+    HmacSha256 = 0,
+    AesCmac = 1,
+    AesGmac = 2,
+}
+
+impl SigningAlgorithm {
+    pub fn from_id(id: u16) -> Option<SigningAlgorithm> {
+        match id {
+            0 => Some(SigningAlgorithm::HmacSha256),
+            1 => Some(SigningAlgorithm::AesCmac),
+            2 => Some(SigningAlgorithm::AesGmac),
+            _ => None,
+        }
+    }
+
+    pub fn id(self) -> u16 {
+        self as u16
+    }
+}
+
+/// A key ready for one algorithm.
+pub struct SigningKey(Algorithm);
+
+enum Algorithm {
+    HmacSha256(Box<hmac::Key>),
+    AesCmac(cmac::Key),
+    AesGmac(LessSafeKey),
+}
+
+impl SigningKey {
+    pub fn new(algorithm: SigningAlgorithm, key: &Key128) -> SigningKey {
+        let key = key.as_bytes();
+        SigningKey(match algorithm {
+            SigningAlgorithm::HmacSha256 => {
+                Algorithm::HmacSha256(hmac::Key::new(hmac::HMAC_SHA256, key).into())
+            }
+            SigningAlgorithm::AesCmac => Algorithm::AesCmac(
+                cmac::Key::new(cmac::AES_128, key).expect("AES-128-CMAC takes 16 bytes"),
+            ),
+            SigningAlgorithm::AesGmac => Algorithm::AesGmac(LessSafeKey::new(
+                UnboundKey::new(&AES_128_GCM, key).expect("AES-128-GCM takes 16 bytes"),
+            )),
+        })
+    }
+
+    /// The signature of a message whose bytes are `header` and then each of `rest`.
+    pub fn sign(&self, header: &Header, rest: &[&[u8]]) -> [u8; 16] {
+        let mut unsigned = *header;
+        unsigned[SIGNATURE_START..].fill(0);
+        match &self.0 {
+            Algorithm::HmacSha256(key) => {
+                let mut context = hmac::Context::with_key(key);
+                context.update(&unsigned);
+                for piece in rest {
+                    context.update(piece);
+                }
+                first_16(context.sign().as_ref())
+            }
+            Algorithm::AesCmac(key) => {
+                const ACCEPTS: &str = "AES-CMAC accepts any amount of data";
+                let mut context = cmac::Context::with_key(key);
+                context.update(&unsigned).expect(ACCEPTS);
+                for piece in rest {
+                    context.update(piece).expect(ACCEPTS);
+                }
+                first_16(context.sign().expect(ACCEPTS).as_ref())
+            }
+            Algorithm::AesGmac(key) => {
+                let mut message = unsigned.to_vec();
+                for piece in rest {
+                    message.extend_from_slice(piece);
+                }
+                let tag = key
+                    .seal_in_place_separate_tag(gmac_nonce(header), Aad::from(message), &mut [])
+                    .expect("AES-GCM accepts any message SMB2 can carry");
+                first_16(tag.as_ref())
+            }
+        }
+    }
+
+    /// Whether the header's Signature is right, in a time that does not depend on where it is wrong.
+    pub fn verify(&self, header: &Header, rest: &[&[u8]]) -> bool {
+        self.sign(header, rest)
+            .as_slice()
+            .ct_eq(&header[SIGNATURE_START..])
+            .into()
+    }
+
+    /// Signs in place: writes the Signature field.
+    pub fn sign_in_place(&self, header: &mut Header, rest: &[&[u8]]) {
+        let signature = self.sign(header, rest);
+        header[SIGNATURE_START..].copy_from_slice(&signature);
+    }
+
+    pub fn algorithm(&self) -> SigningAlgorithm {
+        match self.0 {
+            Algorithm::HmacSha256(_) => SigningAlgorithm::HmacSha256,
+            Algorithm::AesCmac(_) => SigningAlgorithm::AesCmac,
+            Algorithm::AesGmac(_) => SigningAlgorithm::AesGmac,
+        }
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SigningKey({:?}, redacted)", self.algorithm())
+    }
+}
+
+/// MessageId, then one bit for "sent by the server" and one for CANCEL (MS-SMB2 3.1.4.1): a CANCEL
+/// carries the MessageId of the request it cancels, and a nonce must not be used twice.
+fn gmac_nonce(header: &Header) -> Nonce {
+    let mut nonce = [0; 12];
+    nonce[..8].copy_from_slice(&header[MESSAGE_ID]);
+    let by_server = header[FLAGS][0] & FLAGS_SERVER_TO_REDIR;
+    let is_cancel = u8::from(header[COMMAND] == COMMAND_CANCEL);
+    nonce[8] = by_server | is_cancel << 1;
+    Nonce::assume_unique_for_key(nonce)
+}
+
+fn first_16(tag: &[u8]) -> [u8; 16] {
+    *tag.first_chunk()
+        .expect("every tag here has 16 bytes or more")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [SigningAlgorithm; 3] = [
+        SigningAlgorithm::HmacSha256,
+        SigningAlgorithm::AesCmac,
+        SigningAlgorithm::AesGmac,
+    ];
+
+    fn key(algorithm: SigningAlgorithm) -> SigningKey {
+        SigningKey::new(algorithm, &Key128::from_bytes([7; 16]))
+    }
+
+    fn header() -> Header {
+        let mut header = [0x5A; 64];
+        header[..4].copy_from_slice(b"\xFESMB");
+        header
+    }
+
+    #[test]
+    fn a_signed_message_verifies_however_it_is_cut_into_pieces() {
+        for algorithm in ALL {
+            let mut header = header();
+            key(algorithm).sign_in_place(&mut header, &[b"some payload"]);
+            assert!(
+                key(algorithm).verify(&header, &[b"some ", b"", b"payload"]),
+                "{algorithm:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn any_changed_byte_is_noticed() {
+        for algorithm in ALL {
+            let key = key(algorithm);
+            let mut header = header();
+            key.sign_in_place(&mut header, &[b"payload"]);
+            assert!(!key.verify(&header, &[b"paYload"]), "{algorithm:?}");
+            assert!(
+                !key.verify(&header, &[b"payload", b"more"]),
+                "{algorithm:?}"
+            );
+            for place in 0..64 {
+                let mut altered = header;
+                altered[place] ^= 1;
+                assert!(
+                    !key.verify(&altered, &[b"payload"]),
+                    "{algorithm:?} byte {place}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn another_key_does_not_verify() {
+        for algorithm in ALL {
+            let mut header = header();
+            key(algorithm).sign_in_place(&mut header, &[]);
+            let other = SigningKey::new(algorithm, &Key128::from_bytes([8; 16]));
+            assert!(!other.verify(&header, &[]), "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_its_answer_and_its_cancel_have_three_gmac_nonces() {
+        let nonce = |command: u8, flags: u8| {
+            let mut header = [0; 64];
+            header[12] = command;
+            header[16] = flags;
+            header[24] = 9;
+            *gmac_nonce(&header).as_ref()
+        };
+        assert_eq!(nonce(8, 0), [9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(nonce(8, 1), [9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(nonce(0x0C, 0), [9, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn nothing_of_a_key_is_printed() {
+        assert_eq!(
+            format!("{:?}", key(SigningAlgorithm::AesCmac)),
+            "SigningKey(AesCmac, redacted)"
+        );
+    }
+}
