@@ -1,0 +1,23 @@
+# hosts.sh: what a script inside the guest sources to work on the two hosts. guest.sh sources it too.
+#   . "$LAB/hosts.sh"
+# The client is where the script runs (10.9.0.2, and 10.9.1.2 on a second link); the server is 10.9.0.1 (10.9.1.1).
+# shellcheck shell=bash
+
+# server COMMAND…: runs it on the server.
+server() { ip netns exec server "$@"; }
+
+# wait_until SECONDS COMMAND…: polls until the command succeeds; fails when the time is over.
+wait_until() {
+	local deadline=$((${EPOCHREALTIME/./} + $1 * 1000000))
+	shift
+	until "$@"; do
+		[ "${EPOCHREALTIME/./}" -lt "$deadline" ] || return 1
+		sleep 0.02
+	done
+}
+
+# skip REASON: ends the script as one that cannot run here.
+skip() {
+	echo "$*" >"$LAB_RESULTS/skip"
+	exit 77
+}
