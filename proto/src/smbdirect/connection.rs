@@ -371,7 +371,7 @@ impl Connection {
         if header.credits_requested == 0 {
             return Err(PeerViolation::NoCreditsRequested);
         }
-        if header.data_offset % 8 != 0 {
+        if !header.data_offset.is_multiple_of(8) {
             return Err(PeerViolation::DataOffsetAlignment {
                 received: header.data_offset,
             });

@@ -1,7 +1,7 @@
 //! Credit accounting of [MS-SMBD] 3.1.5.9, both directions.
 //! Receive side: buffers *posted*, credits *granted* for them, and the difference, *available* to
 //! grant, are counted apart, so that no credit is ever granted for a buffer that is not there.
-//! Send side: credits held, and sends posted but not completed, which bound each other never.
+//! Send side: credits held, and sends posted but not completed; each is a limit of its own.
 
 use super::violation::PeerViolation;
 

@@ -22,3 +22,6 @@ pub use parameters::{ParameterError, Parameters};
 pub use send_queue::{MessageKey, Payload, QueueError};
 pub use state::{Role, State};
 pub use violation::{CloseReason, PeerViolation};
+
+#[cfg(test)]
+mod tests;
