@@ -1,4 +1,11 @@
 //! The SMB 2 and 3 file server: supervisor, zygote, broker and one child process per client.
 
+pub mod channel;
+pub mod child;
+pub mod dispatch;
+pub mod handlers;
 pub mod passwd;
 pub mod security;
+pub mod state;
+pub mod sys;
+pub mod vfs;

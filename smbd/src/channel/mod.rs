@@ -1,0 +1,115 @@
+//! Channels: one connection of the client, over TCP or over a relay, behind one trait.
+//!
+//! Dispatch and handlers see only this. A channel delivers whole SMB2 messages, takes whole
+//! replies, and, where it has RDMA, moves payload between the client and the child's region.
+//! It parses nothing of SMB2 and keeps no state of a session.
+
+mod payload;
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use proto::relay::Descriptor;
+use proto::smb2::NtStatus;
+
+pub use payload::{Payload, PayloadSlice};
+
+/// What carries a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Direct TCP (MS-SMB2 2.1), frames with a 4-byte length.
+    Tcp,
+    /// SMB Direct through smbdirectd.
+    Rdma,
+}
+
+/// Sizes that bound what a channel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelLimits {
+    /// The largest message that may be sent to the client.
+    pub max_send: u32,
+    /// The largest message the client may send.
+    pub max_receive: u32,
+    /// The largest READ or WRITE payload by RDMA; 0 where there is no RDMA.
+    pub max_rdma: u32,
+}
+
+/// A whole reply and what must move before it.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// Consecutive pieces of the message (header and body, then bulk data); never copied together
+    /// on TCP.
+    pub pieces: Vec<Vec<u8>>,
+    /// READ payloads to write to the client first, in order.
+    pub writes: Vec<OutgoingPayload>,
+    /// Token to invalidate with the message (SMB2_CHANNEL_RDMA_V1_INVALIDATE, MS-SMB2 2.2.19).
+    pub invalidate: Option<u32>,
+}
+
+/// One READ's payload and where it goes.
+#[derive(Debug)]
+pub struct OutgoingPayload {
+    /// The extent; given back when smbdirectd says the NIC is done with it.
+    pub payload: Payload,
+    /// How much of it, from its start; at least 1.
+    pub length: u32,
+    /// The client's buffers.
+    pub descriptors: Vec<Descriptor>,
+}
+
+/// Why a channel is at its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// The client or smbdirectd closed it; nothing is wrong.
+    #[error("closed by the other end")]
+    Closed,
+    /// The other end broke the framing's rules.
+    #[error("{0}")]
+    Violation(String),
+    /// The kernel refused an operation.
+    #[error("{0}")]
+    System(String),
+}
+
+/// One connection of the client.
+///
+/// Single-threaded: everything is called from the child's loop. `fetch` returns a future of its
+/// own so that no borrow of the channel lives across a wait.
+pub trait Channel {
+    /// What the loop waits on: readable, and writable while [`Channel::flush`] says false.
+    fn descriptor(&self) -> BorrowedFd<'_>;
+    /// Over what.
+    fn transport(&self) -> Transport;
+    /// The client's address.
+    fn peer(&self) -> SocketAddr;
+    /// The address it reached.
+    fn local(&self) -> SocketAddr;
+    /// The RDMA device, if any.
+    fn device(&self) -> Option<&str>;
+    /// Sizes.
+    fn limits(&self) -> ChannelLimits;
+    /// Reads what has arrived and hands every whole message to `deliver`, in order.
+    fn receive(&self, deliver: &mut dyn FnMut(Vec<u8>)) -> Result<(), ChannelError>;
+    /// Queues a reply.
+    fn send(&self, reply: Outgoing);
+    /// Pushes out what is queued; true when all of it is gone.
+    fn flush(&self) -> Result<bool, ChannelError>;
+    /// A session of this channel is authenticated: RDMA rights may be had now.
+    fn authenticated(&self);
+    /// True once payload can move by RDMA.
+    fn has_rdma(&self) -> bool;
+    /// Memory for a READ's payload. Waits while the client's budget is in use;
+    /// INSUFFICIENT_RESOURCES when it can never fit.
+    fn payload(
+        &self,
+        length: u32,
+    ) -> futures::future::LocalBoxFuture<'static, Result<Payload, NtStatus>>;
+    /// Memory, filled by RDMA READ from the client's `descriptors` (trimmed to `length`).
+    fn fetch(
+        &self,
+        descriptors: Vec<Descriptor>,
+        length: u32,
+    ) -> futures::future::LocalBoxFuture<'static, Result<Payload, NtStatus>>;
+    /// Ends the connection after what is queued.
+    fn close(&self);
+}

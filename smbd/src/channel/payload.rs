@@ -1,0 +1,86 @@
+//! Payload extents of the child's region, freed when dropped.
+//!
+//! The allocator belongs to the loop's thread: a [`Payload`] never leaves it. A pool thread gets a
+//! [`PayloadSlice`], an address range that stays mapped as long as the slice lives; the request's
+//! task keeps the `Payload` until the job is back, so the range is not handed out meanwhile.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use shm::extents::{Extent, Extents};
+use shm::region::Mapping;
+
+/// The child's region, shared by all its RDMA channels.
+pub struct Area {
+    /// Mapped memory.
+    pub mapping: Arc<Mapping>,
+    /// Which of it is free.
+    pub extents: RefCell<Extents>,
+    /// Called when an extent comes back, so that waiting requests can try again.
+    pub freed: Box<dyn Fn()>,
+}
+
+/// An extent in use.
+pub struct Payload {
+    area: Rc<Area>,
+    extent: Extent,
+}
+
+/// The bytes of an extent, for a file call on a pool thread.
+#[derive(Debug, Clone)]
+pub struct PayloadSlice {
+    mapping: Arc<Mapping>,
+    offset: u64,
+    length: u32,
+}
+
+impl Payload {
+    /// Takes an extent; `None` while there is no room.
+    pub fn take(area: &Rc<Area>, length: u32) -> Option<Payload> {
+        let extent = area.extents.borrow_mut().take(length)?;
+        Some(Payload {
+            area: Rc::clone(area),
+            extent,
+        })
+    }
+
+    /// Where it lies.
+    pub fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// The bytes, for a pool thread.
+    pub fn slice(&self) -> PayloadSlice {
+        PayloadSlice {
+            mapping: Arc::clone(&self.area.mapping),
+            offset: self.extent.offset,
+            length: self.extent.length,
+        }
+    }
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Payload").field(&self.extent).finish()
+    }
+}
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        self.area.extents.borrow_mut().give_back(self.extent);
+        (self.area.freed)();
+    }
+}
+
+impl PayloadSlice {
+    /// Bytes.
+    pub fn length(&self) -> u32 {
+        self.length
+    }
+
+    /// The range's address, for a raw iovec; see [`Mapping::address`].
+    pub fn address(&self) -> Result<*mut u8, shm::region::OutOfRegion> {
+        self.mapping.address(self.offset, u64::from(self.length))
+    }
+}

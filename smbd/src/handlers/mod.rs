@@ -1,0 +1,118 @@
+//! Handlers: one file per SMB2 command, named as the command.
+//!
+//! A handler is `async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus>`;
+//! `request` is the element of the compound, header included. Signing, credits, compounding and
+//! channels belong to dispatch. A handler's future is never dropped before its end: when the
+//! connection is lost it runs on, and its reply goes nowhere.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use proto::relay::Descriptor;
+use proto::smb2::{FileId, Header, NtStatus};
+
+use crate::channel::Payload;
+use crate::child::Child;
+use crate::dispatch::Progress;
+use crate::state::{Connection, Open, Session, Tree};
+
+/// What a handler may reach.
+pub struct Context {
+    /// The process's services: configuration, pool, broker, interfaces.
+    pub child: Rc<Child>,
+    /// Where the request came by.
+    pub connection: Rc<Connection>,
+    /// The request's session, already checked to be valid where the command needs one.
+    pub session: Option<Rc<Session>>,
+    /// The request's tree connect, likewise.
+    pub tree: Option<Rc<Tree>>,
+    /// The request's header.
+    pub header: Header,
+    /// True for an element with SMB2_FLAGS_RELATED_OPERATIONS.
+    pub related: bool,
+    /// The FileId of the compound so far: set by CREATE, used where a related request says
+    /// {0xffff…, 0xffff…} (MS-SMB2 3.3.5.2.7.2).
+    pub chain_file: Cell<Option<FileId>>,
+    /// Whether it was cancelled, and whether it waits.
+    pub progress: Rc<Progress>,
+}
+
+/// An ordinary answer of a handler. An error answer is `Err(NtStatus)`.
+#[derive(Debug)]
+pub struct Response {
+    /// SUCCESS, or a status that carries a body (BUFFER_OVERFLOW, MORE_PROCESSING_REQUIRED, …).
+    pub status: NtStatus,
+    /// The body, from behind the header on.
+    pub body: Vec<u8>,
+    /// Bulk data that follows the body.
+    pub data: Data,
+    /// Token the client asked to have invalidated.
+    pub invalidate: Option<u32>,
+}
+
+/// Bulk data of a response.
+#[derive(Debug, Default)]
+pub enum Data {
+    /// None.
+    #[default]
+    None,
+    /// In the message.
+    Bytes(Vec<u8>),
+    /// By RDMA WRITE, before the message.
+    Rdma {
+        /// What; its extent's length is what was asked for.
+        payload: Payload,
+        /// How much of it.
+        length: u32,
+        /// Where to.
+        descriptors: Vec<Descriptor>,
+    },
+}
+
+impl Default for Response {
+    fn default() -> Response {
+        Response {
+            status: NtStatus::SUCCESS,
+            body: Vec::new(),
+            data: Data::None,
+            invalidate: None,
+        }
+    }
+}
+
+impl Response {
+    /// SUCCESS with this body.
+    pub fn of(body: Vec<u8>) -> Response {
+        Response {
+            body,
+            ..Response::default()
+        }
+    }
+}
+
+impl Context {
+    /// The session; dispatch has checked it for every command but NEGOTIATE and SESSION_SETUP.
+    pub fn session(&self) -> Result<&Rc<Session>, NtStatus> {
+        self.session.as_ref().ok_or(NtStatus::USER_SESSION_DELETED)
+    }
+
+    /// The tree connect.
+    pub fn tree(&self) -> Result<&Rc<Tree>, NtStatus> {
+        self.tree.as_ref().ok_or(NtStatus::NETWORK_NAME_DELETED)
+    }
+
+    /// The open a request names; all ones in a related request is the compound's.
+    pub fn open(&self, id: FileId) -> Result<Rc<Open>, NtStatus> {
+        let wanted = if self.related && id == FileId::RELATED {
+            self.chain_file.get().ok_or(NtStatus::INVALID_HANDLE)?
+        } else {
+            id
+        };
+        let open = self.session()?.opens.find(wanted)?;
+        if !Rc::ptr_eq(&open.tree, self.tree()?) {
+            return Err(NtStatus::FILE_CLOSED);
+        }
+        self.chain_file.set(Some(wanted));
+        Ok(open)
+    }
+}

@@ -1,0 +1,15 @@
+//! What a client has: connections, sessions, tree connects, opens (MS-SMB2 3.3.1).
+//!
+//! All of it belongs to the child's loop thread; nothing is borrowed across a wait. An identifier
+//! is a slab index with a generation, so that a stale one finds nothing. Dropping a connection
+//! drops what hangs from it, in order: opens, tree connects, sessions.
+
+mod connection;
+mod open;
+mod session;
+mod tree;
+
+pub use connection::{Connection, Negotiated};
+pub use open::{Open, Opens};
+pub use session::Session;
+pub use tree::{Tree, TreeKind};

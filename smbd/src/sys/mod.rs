@@ -1,0 +1,4 @@
+//! The kernel, where a safe wrapper ends: forking, identities of threads, raw file calls.
+//! With shm and smbdirectd's `rdma`, the only place where `unsafe` is allowed.
+
+pub mod pool;

@@ -1,0 +1,5 @@
+//! Files beneath a share's directory.
+
+/// An open file, directory or pipe of this machine.
+#[derive(Debug)]
+pub struct OpenFile {}
