@@ -1,4 +1,5 @@
 //! Everything that tests the servers from outside: the lab they run in, and the client that talks to them.
 //! Used by the integration tests beside this crate; nothing here is part of a daemon.
 
+pub mod client;
 pub mod lab;

@@ -1,0 +1,191 @@
+//! Logging on, tree connects, and what ends them.
+
+use proto::smb2::negotiate::{Capabilities, SecurityMode};
+use proto::smb2::session_setup::{
+    SessionFlags, SessionSetupFlags, SessionSetupRequest, SessionSetupResponse,
+};
+use proto::smb2::tree_connect::{TreeConnectFlags, TreeConnectRequest, TreeConnectResponse};
+use proto::smb2::{Command, Dialect, NtStatus, SessionId, TreeId};
+use smbd::security::keys::KeySchedule;
+use smbd::security::ntlm::{Credentials, Initiator as Ntlm, InitiatorRandom};
+use smbd::security::signing::SigningKey;
+use smbd::security::spnego::{Initiator, InitiatorStep};
+
+use super::{ClientError, Connection, connection::assemble};
+
+/// An authenticated session of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// What the server said of it.
+    pub flags: SessionFlags,
+}
+
+/// A tree connect.
+#[derive(Debug, Clone, Copy)]
+pub struct Tree {
+    /// Its session.
+    pub session: SessionId,
+    /// Its id.
+    pub id: TreeId,
+    /// What the server said of it.
+    pub response: TreeConnectResponse,
+}
+
+impl Connection {
+    /// Logs on with NTLMv2 in SPNEGO. Requests of the session are signed from then on, unless the
+    /// server made it a guest's.
+    pub fn log_on(&mut self, user: &str, password: &str) -> Result<Session, ClientError> {
+        self.log_on_with(
+            Credentials::with_password(user, "WORKGROUP", password),
+            true,
+        )
+    }
+
+    /// As [`Connection::log_on`], with a choice: an unsigned session is what lets the server
+    /// take bare RDMA payloads.
+    pub fn log_on_with(
+        &mut self,
+        credentials: Credentials,
+        signed: bool,
+    ) -> Result<Session, ClientError> {
+        let mut random = InitiatorRandom {
+            client_challenge: [0; 8],
+            session_key: [0; 16],
+        };
+        aws_lc_rs::rand::fill(&mut random.client_challenge).expect("random bytes");
+        aws_lc_rs::rand::fill(&mut random.session_key).expect("random bytes");
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        let filetime = (now.as_secs() + 11_644_473_600) * 10_000_000;
+        let ntlm = Ntlm::new(credentials, "TESTCLIENT", "cifs/server", random, filetime);
+        let mut initiator = Initiator::new(ntlm);
+        let mut token = initiator.first_token();
+        let mut preauth = self.preauth.clone();
+        let mut id = SessionId(0);
+        loop {
+            let mut body = Vec::new();
+            SessionSetupRequest {
+                flags: SessionSetupFlags::empty(),
+                security_mode: SecurityMode::SIGNING_ENABLED,
+                capabilities: Capabilities::empty(),
+                channel: 0,
+                previous_session_id: SessionId(0),
+                security_buffer: &token,
+            }
+            .encode(&mut body);
+            let header = self.header(Command::SessionSetup, Some(id), TreeId(0));
+            let request = assemble(&header, &body);
+            preauth.update(&[&request]);
+            self.send_raw(&request)?;
+            let reply = self.wait(header.message_id)?;
+            id = reply.header.session_id;
+            let more = reply.header.status == NtStatus::MORE_PROCESSING_REQUIRED;
+            if more {
+                preauth.update(&[&reply.element]);
+            } else if reply.header.status.is_error() {
+                return Err(ClientError::Status(reply.header.status));
+            }
+            let response =
+                SessionSetupResponse::decode(&reply.element).map_err(ClientError::protocol)?;
+            match initiator.step(response.security_buffer) {
+                Ok(InitiatorStep::Continue(next)) if more => token = next,
+                Ok(InitiatorStep::Done) if !more => {
+                    let session = Session {
+                        id,
+                        flags: response.session_flags,
+                    };
+                    let unkeyed = SessionFlags::IS_GUEST | SessionFlags::IS_NULL;
+                    if !session.flags.intersects(unkeyed) {
+                        let key = self.session_signing_key(&initiator, &preauth)?;
+                        self.check_final(&key, &reply)?;
+                        if signed {
+                            self.use_key(id, key);
+                        }
+                    }
+                    return Ok(session);
+                }
+                other => return Err(ClientError::protocol(format!("{other:?}"))),
+            }
+        }
+    }
+
+    fn session_signing_key(
+        &self,
+        initiator: &Initiator,
+        preauth: &smbd::security::keys::PreauthHash,
+    ) -> Result<SigningKey, ClientError> {
+        let session_key = initiator
+            .session_key()
+            .ok_or_else(|| ClientError::protocol("accepted without a key"))?;
+        let schedule = match self.negotiated().dialect {
+            Dialect::Smb202 | Dialect::Smb210 => KeySchedule::Smb2,
+            Dialect::Smb300 | Dialect::Smb302 => KeySchedule::Smb30,
+            Dialect::Smb311 => KeySchedule::Smb311(preauth),
+            other => return Err(ClientError::protocol(format!("dialect {other:?}"))),
+        };
+        let key = schedule.signing_key(session_key);
+        Ok(SigningKey::new(self.negotiated().signing, &key))
+    }
+
+    /// The last SESSION_SETUP response proves the server's key: in 3.1.1 it must be signed.
+    fn check_final(&self, key: &SigningKey, reply: &super::Reply) -> Result<(), ClientError> {
+        let signed = reply
+            .header
+            .flags
+            .contains(proto::smb2::HeaderFlags::SIGNED);
+        let first: [u8; 64] = reply.element[..64].try_into().expect("a decoded header");
+        match (signed, self.negotiated().dialect) {
+            (true, _) if !key.verify(&first, &[&reply.element[64..]]) => Err(
+                ClientError::protocol("wrong signature on the last SESSION_SETUP response"),
+            ),
+            (false, Dialect::Smb311) => Err(ClientError::protocol(
+                "unsigned last SESSION_SETUP response in 3.1.1",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Connects to `share`.
+    pub fn tree_connect(&mut self, session: Session, share: &str) -> Result<Tree, ClientError> {
+        let path: Vec<u8> = format!("\\\\server\\{share}")
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let mut body = Vec::new();
+        TreeConnectRequest {
+            flags: TreeConnectFlags::empty(),
+            path: &path,
+        }
+        .encode(&mut body);
+        let header = self.header(Command::TreeConnect, Some(session.id), TreeId(0));
+        let reply = self.exchange(header, &body)?.check()?;
+        let response =
+            TreeConnectResponse::decode(&reply.element).map_err(ClientError::protocol)?;
+        let proto::smb2::Addressing::Sync(id) = reply.header.addressing else {
+            return Err(ClientError::protocol("asynchronous TREE_CONNECT response"));
+        };
+        Ok(Tree {
+            session: session.id,
+            id,
+            response,
+        })
+    }
+
+    /// Ends the session.
+    pub fn log_off(&mut self, session: Session) -> Result<(), ClientError> {
+        let header = self.header(Command::Logoff, Some(session.id), TreeId(0));
+        self.exchange(header, &[4, 0, 0, 0])?.check()?;
+        self.forget_key(session.id);
+        Ok(())
+    }
+
+    /// Asks whether the server is there.
+    pub fn echo(&mut self) -> Result<(), ClientError> {
+        let header = self.header(Command::Echo, None, TreeId(0));
+        self.exchange(header, &[4, 0, 0, 0])?.check()?;
+        Ok(())
+    }
+}
