@@ -4,6 +4,7 @@
 //! been checked.
 #![forbid(unsafe_code)]
 
+pub mod control;
 pub mod relay;
 pub mod smb2;
 pub mod smbdirect;
