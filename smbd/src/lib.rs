@@ -2,6 +2,7 @@
 
 pub mod channel;
 pub mod child;
+pub mod config;
 pub mod dispatch;
 pub mod handlers;
 pub mod passwd;
