@@ -116,3 +116,23 @@ pub(crate) fn append_buffer(out: &mut Vec<u8>, buffer: &[u8]) {
         out.extend_from_slice(buffer);
     }
 }
+
+/// Declares a message whose body is nothing but a StructureSize of 4 and two reserved bytes.
+macro_rules! empty_messages {
+    ($($(#[$meta:meta])* pub struct $name:ident;)*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct $name;
+
+        impl $name {
+            pub fn decode(element: &[u8]) -> Result<Self, $crate::wire::WireError> {
+                $crate::smb2::body::fixed_part::<[u8; 4]>(element, 4)?;
+                Ok(Self)
+            }
+
+            pub fn encode(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&[4, 0, 0, 0]);
+            }
+        }
+    )*};
+}

@@ -5,26 +5,47 @@
 
 #[macro_use]
 mod body;
+#[macro_use]
+mod record;
 
 pub mod access;
+mod buffer_response;
+pub mod cancel;
+pub mod change_notify;
 pub mod close;
+pub mod compound;
 pub mod create;
 pub mod create_context;
+pub mod echo;
+pub mod error;
+pub mod flush;
+pub mod fsctl;
 pub mod header;
 pub mod ids;
+pub mod info;
+pub mod ioctl;
+pub mod lock;
+pub mod logoff;
 pub mod negotiate;
 pub mod negotiate_context;
+pub mod oplock_break;
+pub mod query_directory;
+pub mod query_info;
 pub mod rdma;
 pub mod read;
 pub mod session_setup;
+pub mod set_info;
 pub mod status;
 pub mod time;
+pub mod transform;
 pub mod tree_connect;
+pub mod tree_disconnect;
 pub mod utf16;
 pub mod write;
 
 pub use access::{AccessMask, CreateDisposition, CreateOptions, FileAttributes, ShareAccess};
 pub use body::HEADER_SIZE;
+pub use compound::{ChainWriter, Element, Elements};
 pub use header::{Addressing, Command, Header, HeaderFlags};
 pub use ids::{AsyncId, FileId, Guid, MessageId, SessionId, TreeId};
 pub use negotiate::Dialect;
