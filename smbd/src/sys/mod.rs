@@ -1,4 +1,5 @@
 //! The kernel, where a safe wrapper ends: forking, identities of threads, raw file calls.
 //! With shm and smbdirectd's `rdma`, the only place where `unsafe` is allowed.
 
+pub mod identity;
 pub mod pool;
