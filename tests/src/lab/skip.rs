@@ -26,13 +26,20 @@ pub fn report(reason: &str) {
     }
 }
 
-/// libtest names the thread after the test, except where it runs a single one on the main thread.
+/// The test binary and the test. libtest names the thread after the test, except where it runs a single one on the
+/// main thread.
 fn test_name() -> String {
-    match std::thread::current().name() {
-        Some(name) if name != "main" => name.to_owned(),
+    let thread = std::thread::current();
+    let test = match thread.name() {
+        Some(name) if name != "main" => Some(name.to_owned()),
         _ => std::env::args()
             .skip(1)
-            .find(|argument| !argument.starts_with('-'))
-            .unwrap_or_else(|| "a test".to_owned()),
-    }
+            .find(|argument| !argument.starts_with('-')),
+    };
+    let binary = std::env::current_exe().ok();
+    let binary = binary.as_deref().and_then(|path| path.file_stem());
+    let binary = binary.unwrap_or_default().to_string_lossy();
+    // cargo appends a hash to the name.
+    let binary = binary.rsplit_once('-').map_or(&*binary, |(name, _)| name);
+    format!("{binary}::{}", test.as_deref().unwrap_or("a test"))
 }
