@@ -5,6 +5,7 @@ pub mod child;
 pub mod config;
 pub mod dispatch;
 pub mod handlers;
+pub mod messaging;
 pub mod passwd;
 pub mod security;
 pub mod state;

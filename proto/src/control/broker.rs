@@ -124,6 +124,9 @@ pub enum FromBroker {
     Denied { open: OpenId, reason: ShareDenied },
     /// Answers `SetDeletePending`.
     DeletePendingSet { open: OpenId },
+    /// The file's delete-pending mark changed; sent for each of its opens, so that any of them
+    /// can bring it back to a restarted broker.
+    DeletePending { open: OpenId, on: bool },
     /// Answers `Close`. With `delete`, that was the file's last open, it is delete-pending, and
     /// this child alone deletes it now; nobody can open it until the child says `Deleted`.
     /// Another child may have renamed the file: its name now is what `/proc/self/fd` says.

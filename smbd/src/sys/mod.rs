@@ -2,4 +2,5 @@
 //! With shm and smbdirectd's `rdma`, the only place where `unsafe` is allowed.
 
 pub mod identity;
+pub mod poll;
 pub mod pool;
