@@ -3,16 +3,19 @@
 //! every batch of input until nothing more comes out. Time is whatever the driver says; payload is
 //! named, never held. After the first error the connection is closed and stays so.
 
+mod data_phase;
+mod negotiation_phase;
+
 use std::ops::Range;
 
 use super::counters::Counters;
 use super::credits::{Credits, ReceiveCredits, SendCredits};
 use super::keepalive::Keepalive;
-use super::messages::{DataTransferHeader, NegotiateResponse, PAYLOAD_OFFSET, RESPONSE_REQUESTED};
-use super::negotiation::{self, Answer, Negotiated, STATUS_INSUFFICIENT_RESOURCES};
+use super::negotiation::{Answer, Negotiated};
+use super::outgoing::Outgoing;
 use super::parameters::{Parameters, payload_capacity};
 use super::reassembly::Reassembly;
-use super::send_queue::{MessageKey, Payload, QueueError, SendQueue};
+use super::send_queue::{MessageKey, QueueError, SendQueue};
 use super::state::{Event, Role, State};
 use super::violation::{CloseReason, PeerViolation};
 use crate::time::Timestamp;
@@ -38,27 +41,6 @@ pub enum Received {
     },
 }
 
-/// One message to post, in the order given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
-    pub header: Header,
-    /// The bytes that follow the header; a negotiate or empty message has none.
-    pub payload: Option<Payload>,
-    /// The payload completes its upper-layer message.
-    pub last_of_message: bool,
-    /// Post as SEND_WITH_INVALIDATE of this token, or as a plain SEND where the device cannot.
-    pub invalidate: Option<u32>,
-    /// Disconnect once this one has been sent.
-    pub disconnect_after: bool,
-}
-
-/// The bytes of a message up to its payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
-    bytes: [u8; Header::MAX],
-    length: u8,
-}
-
 #[derive(Debug)]
 pub struct Connection {
     role: Role,
@@ -79,26 +61,6 @@ pub struct Connection {
     /// Since when no receive is posted, so that the peer cannot speak.
     muted_since: Option<Timestamp>,
     counters: Counters,
-}
-
-impl Header {
-    /// The longest header: a negotiate response.
-    pub const MAX: usize = NegotiateResponse::SIZE;
-
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes
-            .get(..usize::from(self.length))
-            .unwrap_or_default()
-    }
-
-    /// `message`, and zeroes after it up to `length`.
-    fn padded<const N: usize>(message: [u8; N], length: u8) -> Self {
-        let mut bytes = [0; Self::MAX];
-        for (to, from) in bytes.iter_mut().zip(message) {
-            *to = from;
-        }
-        Self { bytes, length }
-    }
 }
 
 impl Connection {
@@ -331,199 +293,10 @@ impl Connection {
         }
     }
 
-    fn receive_request(&mut self, message: &[u8]) -> Result<Received, PeerViolation> {
-        self.receive_credits.take_uncredited();
-        let answer = negotiation::answer_request(message, &self.parameters)?;
-        self.answer = Some(answer);
-        self.transition(Event::RequestReceived);
-        match answer {
-            Answer::Accept {
-                negotiated,
-                credits_requested,
-            } => {
-                self.negotiated = Some(negotiated);
-                self.receive_credits.set_requested(credits_requested);
-                Ok(Received::Negotiated)
-            }
-            Answer::Refuse { status } => Ok(Received::Refused { status }),
-        }
-    }
-
-    fn receive_response(
-        &mut self,
-        now: Timestamp,
-        message: &[u8],
-    ) -> Result<Received, PeerViolation> {
-        self.receive_credits.take_uncredited();
-        let (negotiated, response) = negotiation::accept_response(message, &self.parameters)?;
-        self.negotiated = Some(negotiated);
-        self.receive_credits
-            .set_requested(response.credits_requested);
-        self.add_send_credits(response.credits_granted)?;
-        self.keepalive.message_received(now);
-        self.transition(Event::ResponseAccepted);
-        Ok(Received::Negotiated)
-    }
-
-    /// [MS-SMBD] 3.1.5.8.
-    fn receive_data(&mut self, now: Timestamp, message: &[u8]) -> Result<Received, PeerViolation> {
-        let header = DataTransferHeader::decode(message)?;
-        if header.credits_requested == 0 {
-            return Err(PeerViolation::NoCreditsRequested);
-        }
-        if !header.data_offset.is_multiple_of(8) {
-            return Err(PeerViolation::DataOffsetAlignment {
-                received: header.data_offset,
-            });
-        }
-        let data =
-            header
-                .payload_range(message.len())
-                .ok_or(PeerViolation::DataOutsideMessage {
-                    data_offset: header.data_offset,
-                    data_length: header.data_length,
-                    message_length: message.len(),
-                })?;
-        let place = self.reassembly.accept(now, &header)?;
-
-        self.receive_credits.take_credited()?;
-        self.receive_credits.set_requested(header.credits_requested);
-        self.add_send_credits(header.credits_granted)?;
-        self.keepalive.message_received(now);
-        if self.receive_credits.posted() == 0 {
-            self.muted_since = Some(now);
-        }
-        if header.response_requested() {
-            self.response_due = true;
-            self.counters.keepalives_received += 1;
-        }
-
-        let Some(place) = place else {
-            self.counters.empty_received += 1;
-            return Ok(Received::Empty);
-        };
-        self.receive_credits.note_data();
-        self.counters.fragments_received += 1;
-        self.counters.messages_received += u64::from(place.last);
-        self.counters.bytes_received += u64::from(header.data_length);
-        Ok(Received::Fragment {
-            data,
-            message_length: place.message_length,
-            offset_in_message: place.offset,
-            last: place.last,
-        })
-    }
-
     fn add_send_credits(&mut self, received: u16) -> Result<(), PeerViolation> {
         self.send_credits.add(received)?;
         self.counters.credits_received += u64::from(received);
         Ok(())
-    }
-
-    /// The active side asks only once the answer has a buffer to land in.
-    fn send_request(&mut self) -> Option<Outgoing> {
-        if self.receive_credits.posted() == 0 {
-            return None;
-        }
-        self.transition(Event::RequestSent);
-        self.send_credits.spend_room();
-        let request = negotiation::request(&self.parameters).encode();
-        Some(Outgoing::without_payload(Header::padded(request, 20)))
-    }
-
-    /// The answer grants as many credits as receives are posted, and waits for at least one: a
-    /// driver that is not ready for a connection's messages simply posts nothing yet.
-    fn send_answer(&mut self, now: Timestamp) -> Option<Outgoing> {
-        match self.answer? {
-            Answer::Refuse { status } => {
-                self.answer = None;
-                self.transition(Event::RefusalSent);
-                let reason = match status {
-                    STATUS_INSUFFICIENT_RESOURCES => CloseReason::NoReceiveBuffers,
-                    _ => CloseReason::VersionNotSupported,
-                };
-                self.closed.get_or_insert(reason);
-                self.send_credits.spend_room();
-                let response = NegotiateResponse::refusal(status).encode();
-                Some(Outgoing {
-                    disconnect_after: true,
-                    ..Outgoing::without_payload(Header::padded(response, 32))
-                })
-            }
-            Answer::Accept { negotiated, .. } => {
-                let granted = self.receive_credits.grantable(false);
-                if granted == 0 {
-                    return None;
-                }
-                self.answer = None;
-                self.transition(Event::ResponseSent);
-                self.keepalive.message_received(now);
-                self.send_credits.spend_room();
-                self.grant(granted);
-                let response =
-                    negotiation::response(&self.parameters, &negotiated, granted).encode();
-                Some(Outgoing::without_payload(Header::padded(response, 32)))
-            }
-        }
-    }
-
-    /// [MS-SMBD] 3.1.5.1. An empty message is sent only when no message is queued, which also
-    /// keeps it out from between two fragments.
-    fn send_data(&mut self, now: Timestamp) -> Option<Outgoing> {
-        let held = self.send_credits.held();
-        let wanted = self.has_reason_to_send() || self.receive_credits.grant_is_urgent();
-        if held == 0 || !wanted {
-            return None;
-        }
-        let regular = self.receive_credits.grantable(false);
-        let grant = self.receive_credits.grantable(self.last_credit_is_needed());
-        // The last credit may only be spent on a message that grants: two sides that both spent
-        // theirs otherwise could never speak again.
-        if held == 1 && grant == 0 {
-            return None;
-        }
-
-        let fragment = self.queue.next_fragment(self.max_send_payload());
-        let keepalive = self.keepalive.is_due();
-        if keepalive {
-            self.keepalive.request_sent(now);
-            self.counters.keepalives_sent += 1;
-        }
-        self.response_due = false;
-        self.counters.last_credit_grants += u64::from(grant > regular);
-        self.send_credits.spend();
-        self.grant(grant);
-
-        let mut header = DataTransferHeader {
-            credits_requested: self.parameters.send_credit_target,
-            credits_granted: grant,
-            flags: if keepalive { RESPONSE_REQUESTED } else { 0 },
-            remaining_data_length: 0,
-            data_offset: 0,
-            data_length: 0,
-        };
-        let Some(fragment) = fragment else {
-            self.counters.empty_sent += 1;
-            return Some(Outgoing::without_payload(Header::padded(
-                header.encode(),
-                20,
-            )));
-        };
-        let range = &fragment.payload.range;
-        header.remaining_data_length = fragment.remaining;
-        header.data_offset = PAYLOAD_OFFSET;
-        header.data_length = range.end - range.start;
-        let last_of_message = fragment.remaining == 0;
-        self.counters.fragments_sent += 1;
-        self.counters.messages_sent += u64::from(last_of_message);
-        self.counters.bytes_sent += u64::from(header.data_length);
-        Some(Outgoing {
-            header: Header::padded(header.encode(), 24),
-            last_of_message,
-            invalidate: fragment.invalidate,
-            payload: Some(fragment.payload),
-            disconnect_after: false,
-        })
     }
 
     fn grant(&mut self, count: u16) {
@@ -539,21 +312,6 @@ impl Connection {
     /// A message waits behind the last send credit and needs a grant to go with it.
     fn last_credit_is_needed(&self) -> bool {
         self.send_credits.held() == 1 && self.has_reason_to_send()
-    }
-
-    fn check_negotiate_timer(&mut self, now: Timestamp) {
-        if now < self.negotiate_deadline {
-            return;
-        }
-        let unposted = self.state == State::Answering && self.receive_credits.available() == 0;
-        if unposted && matches!(self.answer, Some(Answer::Accept { .. })) {
-            self.answer = Some(Answer::Refuse {
-                status: STATUS_INSUFFICIENT_RESOURCES,
-            });
-            self.negotiate_deadline = now.saturating_add(self.parameters.negotiate_timeout);
-        } else {
-            self.close(CloseReason::NegotiateTimeout);
-        }
     }
 
     fn check_established_timers(&mut self, now: Timestamp) {
@@ -573,18 +331,6 @@ impl Connection {
             self.keepalive.extend(excused);
             self.reassembly.extend(excused);
             self.muted_since = (self.receive_credits.posted() == 0).then_some(now);
-        }
-    }
-}
-
-impl Outgoing {
-    fn without_payload(header: Header) -> Self {
-        Self {
-            header,
-            payload: None,
-            last_of_message: false,
-            invalidate: None,
-            disconnect_after: false,
         }
     }
 }

@@ -146,8 +146,7 @@ impl ReceiveCredits {
         }
         let target = self.target();
         let one_missing = target - self.granted == 1 && target != 1;
-        self.granted == 0
-            || (self.data_received && self.granted == 1)
+        (self.data_received && self.granted == 1)
             || ((self.granted <= target / 4 || self.target_rose) && !one_missing)
     }
 

@@ -110,7 +110,7 @@ impl NegotiateRequest {
 impl NegotiateResponse {
     pub const SIZE: usize = size_of::<NegotiateResponseBytes>();
 
-    /// A refusal carries the two versions and the status; all else is zero, [MS-SMBD] 3.1.5.6.
+    /// A refusal carries the two versions and the status; all else is zero, [MS-SMBD] 3.1.5.3.
     pub const fn refusal(status: u32) -> Self {
         Self {
             min_version: VERSION,

@@ -9,15 +9,17 @@ mod credits;
 mod keepalive;
 pub mod messages;
 mod negotiation;
+mod outgoing;
 mod parameters;
 mod reassembly;
 mod send_queue;
 mod state;
 mod violation;
 
-pub use connection::{Connection, Header, Outgoing, Received};
+pub use connection::{Connection, Received};
 pub use counters::Counters;
 pub use credits::Credits;
+pub use outgoing::{Header, Outgoing};
 pub use parameters::{ParameterError, Parameters};
 pub use send_queue::{MessageKey, Payload, QueueError};
 pub use state::{Role, State};

@@ -71,7 +71,7 @@ impl Parameters {
         }
     }
 
-    /// Defaults of the active side, which waits 120 s for an answer, [MS-SMBD] 3.1.2.
+    /// Defaults of the active side, which gives the server 120 s to answer.
     pub const fn client() -> Self {
         Self {
             negotiate_timeout: Duration::from_secs(120),

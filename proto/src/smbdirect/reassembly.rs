@@ -52,11 +52,11 @@ impl Reassembly {
     /// Takes one message's lengths. `None`: it holds no payload.
     ///
     /// The first fragment fixes the length of the message; each later one must say what is left.
-    /// A message without payload may come between two fragments: [MS-SMBD] 3.1.5.8 appends its
-    /// zero bytes and goes on, Linux receives it so and before 7.0 sent it. It must not pretend
-    /// to be the end of a message that has begun nor to announce one that has not, so its
-    /// RemainingDataLength is zero or exactly what is due. (This side sends none in between:
-    /// Windows takes one for a part of the stream.)
+    ///
+    /// A message without payload between two fragments is tolerated with RemainingDataLength zero,
+    /// where 3.1.5.8 read to the letter ends the connection: Linux before 7.0 sends its grants and
+    /// signs of life so and receives them so, and no byte of the stream is in doubt. This side
+    /// sends none there, since Windows keeps to the letter. Any other value must be what is due.
     pub(super) fn accept(
         &mut self,
         now: Timestamp,
@@ -73,28 +73,27 @@ impl Reassembly {
                 maximum: self.maximum,
             })?;
 
-        if data_length == 0 {
-            let due = self
-                .message
-                .map_or(0, |partial| partial.length - partial.received);
-            if remaining != 0 && remaining != due {
-                return Err(PeerViolation::EmptyMessageRemaining { remaining, due });
-            }
-            return Ok(None);
-        }
-
-        let mut partial = self.message.take().unwrap_or(Partial {
-            length: announced,
-            received: 0,
-            deadline: now.saturating_add(self.timeout),
-        });
+        let mut partial = match self.message {
+            Some(partial) => partial,
+            None if announced == 0 => return Ok(None),
+            None => Partial {
+                length: announced,
+                received: 0,
+                deadline: now.saturating_add(self.timeout),
+            },
+        };
         let due = partial.length - partial.received;
-        if announced != due {
+        let empty_between = announced == 0;
+        if announced != due && !empty_between {
             return Err(PeerViolation::FragmentLength {
                 data_length,
                 remaining,
                 due,
             });
+        }
+        if data_length == 0 {
+            self.message = Some(partial);
+            return Ok(None);
         }
         let place = Place {
             message_length: partial.length,
@@ -102,9 +101,7 @@ impl Reassembly {
             last: remaining == 0,
         };
         partial.received += data_length;
-        if !place.last {
-            self.message = Some(partial);
-        }
+        self.message = (!place.last).then_some(partial);
         Ok(Some(place))
     }
 }

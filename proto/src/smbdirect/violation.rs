@@ -73,9 +73,6 @@ pub enum PeerViolation {
         remaining: u32,
         due: u32,
     },
-    /// 2.2.3: bytes can remain only of a message that has begun.
-    #[error("received RemainingDataLength {remaining} in a message without data, expected {due}")]
-    EmptyMessageRemaining { remaining: u32, due: u32 },
     /// The connection had ended for another reason before this message was looked at.
     #[error("received a message after the connection was closed")]
     AfterClose,

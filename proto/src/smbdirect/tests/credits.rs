@@ -144,9 +144,10 @@ fn an_empty_grant_goes_out_when_a_quarter_is_left() {
 #[test]
 fn a_risen_target_is_granted_at_once() {
     let mut server = established_server(Parameters::server(), 10);
-    receive(&mut server, &Message::empty(5).requesting(100));
-    assert_eq!(post(&mut server), 91);
-    assert_eq!(grants(&mut server), [91]);
+    receive(&mut server, &Message::empty(5).requesting(20));
+    assert_eq!(post(&mut server), 11);
+    assert_eq!(grants(&mut server), [11]);
+    assert_eq!(server.poll_send(START), None);
 }
 
 #[test]
@@ -193,18 +194,40 @@ fn one_missing_buffer_is_no_reason_for_an_empty_message() {
     receive(&mut server, &Message::empty(5).requesting(10));
     assert_eq!(post(&mut server), 1);
     assert_eq!(server.poll_send(START), None);
-    // Not even when it is missing because the target rose by one.
-    let mut server = established_server(Parameters::server(), 10);
-    receive(
-        &mut server,
-        &Message::data(b"a", 0).granting(5).requesting(10),
-    );
-    post(&mut server);
-    server.queue_message(MessageKey(1), 10, None).unwrap();
-    assert_eq!(grants(&mut server), [1]);
-    receive(&mut server, &Message::empty(0).requesting(10));
-    post(&mut server);
+    // Not even when it is missing because the target rose.
+    receive(&mut server, &Message::empty(0).requesting(5));
+    receive(&mut server, &Message::empty(0).requesting(8));
+    assert_eq!(server.credits().granted, 7);
+    assert_eq!(server.credits().available, 1);
     assert_eq!(server.poll_send(START), None);
+}
+
+#[test]
+fn a_peer_that_spent_all_but_one_credit_on_data_is_granted_more() {
+    // It may hold a message behind its last credit, with nothing to grant in turn.
+    for credits in [2, 3] {
+        let mut server = established_server(Parameters::server(), credits);
+        for _ in 1..credits {
+            receive(
+                &mut server,
+                &Message::data(b"a", 0).granting(5).requesting(credits),
+            );
+        }
+        assert_eq!(post(&mut server), credits - 1);
+        assert_eq!(grants(&mut server), [credits - 1]);
+
+        let mut server = established_server(Parameters::server(), credits);
+        for _ in 1..credits {
+            receive(&mut server, &Message::empty(5).requesting(credits));
+        }
+        post(&mut server);
+        assert_eq!(server.credits().granted, 1);
+        assert_eq!(
+            grants(&mut server),
+            [0_u16; 0],
+            "an empty message is not answered"
+        );
+    }
 }
 
 #[test]

@@ -195,27 +195,45 @@ fn an_empty_message_between_fragments_is_received_as_empty() {
 }
 
 #[test]
-fn an_empty_message_that_announces_data_is_a_violation() {
+fn an_empty_message_may_announce_the_message_that_follows() {
     let mut announcing = Message::empty(1);
     announcing.header.remaining_data_length = 4;
-    assert_eq!(
-        violation_of(&announcing),
-        PeerViolation::EmptyMessageRemaining {
-            remaining: 4,
-            due: 0
-        }
-    );
     let mut server = server_holding(1);
-    server
-        .handle_receive(START, &Message::data(&[1; 10], 25).bytes())
-        .unwrap();
     assert_eq!(
         server.handle_receive(START, &announcing.bytes()),
-        Err(PeerViolation::EmptyMessageRemaining {
-            remaining: 4,
-            due: 25
+        Ok(Received::Empty)
+    );
+    assert_eq!(
+        server.handle_receive(START, &Message::data(b"abcd", 0).bytes()),
+        Ok(Received::Fragment {
+            data: 24..28,
+            message_length: 4,
+            offset_in_message: 0,
+            last: true,
         })
     );
+}
+
+#[test]
+fn an_empty_message_must_not_contradict_the_message_under_way() {
+    let mut announcing = Message::empty(1);
+    announcing.header.remaining_data_length = 4;
+    for first in [Message::data(&[1; 10], 25), {
+        let mut empty = Message::empty(1);
+        empty.header.remaining_data_length = 25;
+        empty
+    }] {
+        let mut server = server_holding(1);
+        server.handle_receive(START, &first.bytes()).unwrap();
+        assert_eq!(
+            server.handle_receive(START, &announcing.bytes()),
+            Err(PeerViolation::FragmentLength {
+                data_length: 0,
+                remaining: 4,
+                due: 25
+            })
+        );
+    }
 }
 
 #[test]
