@@ -13,7 +13,6 @@ impl Connection {
         now: Timestamp,
         message: &[u8],
     ) -> Result<Received, PeerViolation> {
-        self.excuse_muted_time(now);
         let header = DataTransferHeader::decode(message)?;
         if header.credits_requested == 0 {
             return Err(PeerViolation::NoCreditsRequested);

@@ -213,3 +213,21 @@ fn an_early_timeout_call_does_nothing() {
     assert_eq!(server.deadline(), deadline);
     assert_eq!(server.poll_send(after(3)), None);
 }
+
+#[test]
+fn waiting_for_a_receive_is_excused_message_by_message() {
+    let mut server = established_server(Parameters::server(), 1);
+    for (fragment, remaining) in [3_u32, 2, 1].into_iter().enumerate() {
+        // Each receive is posted, granted and used nine seconds after the one before.
+        let now = after(1 + 9 * fragment as u64);
+        if fragment > 0 {
+            server.handle_posted(1);
+            server.poll_send(now).expect("the grant");
+        }
+        server
+            .handle_receive(now, &Message::data(b"a", remaining).granting(5).bytes())
+            .unwrap();
+    }
+    server.handle_timeout(after(27));
+    assert_eq!(server.state(), State::Established);
+}
