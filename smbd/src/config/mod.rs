@@ -25,11 +25,12 @@ pub use error::{ConfigErrors, ConfigProblem};
 pub use hosts::{HostPattern, hosts_admit};
 pub use interfaces::{InterfacePattern, InterfaceSpec};
 pub use parameters::{Global, Parameter, RdmaSettings, Scope, Share, parameter_list};
-pub use report::{CheckReport, check_config};
+pub use report::{CheckReport, check_config, describe_parameters};
 pub use transports::{Transport, TransportSpec, Transports};
 pub use users::{NameMatch, ShareRight};
 pub use values::{CaseSensitive, LogLevel, MapToGuest, Protocol, RdmaDevices, ServerSigning};
 
+use crate::security::ntlm::ServerNames;
 use error::Problems;
 use syntax::Section;
 
@@ -206,6 +207,22 @@ impl Global {
             "SMBDIRECT".into()
         } else {
             short.to_uppercase()
+        }
+    }
+
+    /// The names a client is told when it logs on. A stand-alone server is its own domain.
+    pub fn ntlm_names(&self) -> ServerNames {
+        let netbios_name = self.server_name();
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        let dns_name = host.to_string_lossy().to_lowercase();
+        let dns_domain = dns_name
+            .split_once('.')
+            .map(|(_, domain)| domain.to_owned());
+        ServerNames {
+            netbios_domain: netbios_name.clone(),
+            netbios_name,
+            dns_domain: dns_domain.unwrap_or_default(),
+            dns_name,
         }
     }
 

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use nix::unistd::{Group, User};
 
-use super::parameters::{GLOBAL_ROWS, RDMA_ROWS, Row, SHARE_ROWS};
-use super::{Config, MapToGuest, NameMatch, Share};
+use super::parameters::{GLOBAL_ROWS, RDMA_ROWS, Row, SHARE_ROWS, parameter_list};
+use super::{Config, MapToGuest, NameMatch, Scope, Share};
 
 /// What to print and how to exit: 0 when the file can be used, 1 when not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,26 @@ pub fn check_config(path: &Path) -> CheckReport {
             CheckReport { text, exit_code: 1 }
         }
     }
+}
+
+/// `smbd check-config --list`: every parameter, with its default, an example and a line of help.
+pub fn describe_parameters() -> String {
+    let mut text = String::new();
+    for parameter in parameter_list() {
+        let (default, example, help) = parameter.describe();
+        let place = match parameter.scope() {
+            Scope::Global => "[global]",
+            Scope::Share => "a share",
+            Scope::Both => "a share, or [global] for all",
+        };
+        let (name, others) = (parameter.name(), parameter.names().split_off(1).join(", "));
+        let _ = writeln!(text, "{name} = {default}\n\t{help}");
+        let _ = writeln!(text, "\tin {place}; for example {name} = {example}");
+        if !others.is_empty() {
+            let _ = writeln!(text, "\talso called {others}");
+        }
+    }
+    text
 }
 
 /// The configuration as a file that says nothing but what differs from the defaults.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::security::ntlm::Account;
 
 struct Fixture {
     _directory: tempfile::TempDir,
@@ -41,6 +42,10 @@ impl Fixture {
     }
 }
 
+fn password(password: &str) -> Account {
+    Account::Enabled(NtHash::of_password(password))
+}
+
 fn add(user: &str) -> PasswdCommand {
     PasswdCommand::Add {
         user: user.into(),
@@ -56,10 +61,7 @@ fn an_added_user_can_log_on_with_the_password_given() {
         said,
         "user root added: files are accessed as root (uid 0)\n"
     );
-    assert_eq!(
-        fixture.file().nt_hash("ROOT"),
-        Some(NtHash::of_password("geheim ß"))
-    );
+    assert_eq!(fixture.file().account("ROOT"), password("geheim ß"));
 }
 
 #[test]
@@ -112,10 +114,7 @@ fn a_changed_password_replaces_the_old_one() {
             "second",
         )
         .unwrap();
-    assert_eq!(
-        fixture.file().nt_hash("root"),
-        Some(NtHash::of_password("second"))
-    );
+    assert_eq!(fixture.file().account("root"), password("second"));
 }
 
 #[test]
@@ -129,7 +128,7 @@ fn a_disabled_user_keeps_the_password_for_later() {
             "",
         )
         .unwrap();
-    assert_eq!(fixture.file().nt_hash("root"), None);
+    assert_eq!(fixture.file().account("root"), Account::Disabled);
     fixture
         .run(
             PasswdCommand::Change {
@@ -138,7 +137,7 @@ fn a_disabled_user_keeps_the_password_for_later() {
             "second",
         )
         .unwrap();
-    assert_eq!(fixture.file().nt_hash("root"), None);
+    assert_eq!(fixture.file().account("root"), Account::Disabled);
     fixture
         .run(
             PasswdCommand::Enable {
@@ -147,10 +146,7 @@ fn a_disabled_user_keeps_the_password_for_later() {
             "",
         )
         .unwrap();
-    assert_eq!(
-        fixture.file().nt_hash("root"),
-        Some(NtHash::of_password("second"))
-    );
+    assert_eq!(fixture.file().account("root"), password("second"));
 }
 
 #[test]

@@ -29,6 +29,15 @@ const SUPPORTED: NegotiateFlags = NegotiateFlags::UNICODE
     .union(NegotiateFlags::KEY_56)
     .union(NegotiateFlags::KEY_EXCHANGE);
 
+/// What a user file says of a name, whatever its letters' case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    Unknown,
+    /// Known, but may not log on: told as a wrong password is, and never let in as a guest.
+    Disabled,
+    Enabled(NtHash),
+}
+
 /// The names a server puts into its challenge. Empty ones are sent empty, as Samba does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerNames {
@@ -63,8 +72,10 @@ pub enum Refusal {
     NoUnicode,
     #[error("anonymous logon is not allowed here")]
     Anonymous,
-    #[error("user {user:?} is unknown or disabled; add it with `smbd passwd add`")]
+    #[error("user {user:?} is unknown; add it with `smbd passwd add`")]
     UnknownUser { user: String },
+    #[error("user {user:?} is disabled; `smbd passwd enable` lets it in again")]
+    DisabledUser { user: String },
     #[error("wrong password for user {user:?}")]
     WrongPassword { user: String },
     #[error(
@@ -96,6 +107,7 @@ impl Refusal {
             | Refusal::MalformedToken { .. } => NtStatus::INVALID_PARAMETER,
             Refusal::Anonymous | Refusal::AlteredMechanisms => NtStatus::ACCESS_DENIED,
             Refusal::UnknownUser { .. }
+            | Refusal::DisabledUser { .. }
             | Refusal::WrongPassword { .. }
             | Refusal::OldResponse { .. }
             | Refusal::AlteredExchange { .. }
@@ -166,11 +178,11 @@ impl Acceptor {
         Ok(challenge)
     }
 
-    /// Judges an AUTHENTICATE message. `lookup` finds the hash of an enabled user, whatever the letters' case.
+    /// Judges an AUTHENTICATE message.
     pub fn authenticate(
         &mut self,
         message: &[u8],
-        lookup: &dyn Fn(&str) -> Option<NtHash>,
+        lookup: &dyn Fn(&str) -> Account,
     ) -> Result<Accepted, Refusal> {
         let exchange = self.exchange.take().ok_or(Refusal::OutOfTurn)?;
         let claim = Authenticate::parse(message)?;
@@ -183,14 +195,22 @@ impl Acceptor {
         }
         let response = NtlmV2Response::parse(&claim.nt_response)?;
 
-        let known = lookup(&claim.user);
-        let hash = known.clone().unwrap_or_else(|| NtHash::from_bytes([0; 16]));
-        let key = ResponseKey::new(&hash, &claim.user, &claim.domain);
+        // Without a user there is nothing to prove against; the work is done all the same.
+        let account = lookup(&claim.user);
+        let no_hash = NtHash::from_bytes([0; 16]);
+        let hash = if let Account::Enabled(hash) = &account {
+            hash
+        } else {
+            &no_hash
+        };
+        let key = ResponseKey::new(hash, &claim.user, &claim.domain);
         let proof = key.proof(&self.server_challenge, response.blob);
         let proven = same(&proof, &response.proof);
         let session_key = exported_session_key(&claim, key.session_base_key(&proof))?;
-        if known.is_none() {
-            return Err(Refusal::UnknownUser { user: claim.user });
+        match account {
+            Account::Unknown => return Err(Refusal::UnknownUser { user: claim.user }),
+            Account::Disabled => return Err(Refusal::DisabledUser { user: claim.user }),
+            Account::Enabled(_) => {}
         }
         if !proven {
             return Err(Refusal::WrongPassword { user: claim.user });

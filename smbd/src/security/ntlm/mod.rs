@@ -12,7 +12,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
-pub use acceptor::{Accepted, Acceptor, Refusal, ServerNames};
+pub use acceptor::{Accepted, Acceptor, Account, Refusal, ServerNames};
 pub use av_pairs::{AvFlags, AvPairs};
 pub use initiator::{Credentials, Initiated, Initiator, InitiatorRandom};
 pub use message::{

@@ -60,9 +60,12 @@ fn client(credentials: Credentials) -> Initiator {
 }
 
 /// Knows one user, `alice`, whatever the letters' case.
-fn lookup(user: &str) -> Option<NtHash> {
-    user.eq_ignore_ascii_case("alice")
-        .then(|| NtHash::of_password("Sésame-42"))
+fn lookup(user: &str) -> Account {
+    match user.to_lowercase().as_str() {
+        "alice" => Account::Enabled(NtHash::of_password("Sésame-42")),
+        "bob" => Account::Disabled,
+        _ => Account::Unknown,
+    }
 }
 
 /// Runs an exchange in which `alter` may change the last message.
@@ -124,7 +127,7 @@ fn the_published_example_is_accepted() {
     server.challenge(initiator("", "").negotiate()).unwrap();
     let accepted = server
         .authenticate(&hex(PUBLISHED_AUTHENTICATE), &|_| {
-            Some(NtHash::of_password("Password"))
+            Account::Enabled(NtHash::of_password("Password"))
         })
         .unwrap();
     assert_eq!(
@@ -198,6 +201,9 @@ fn a_wrong_password_and_an_unknown_user_are_told_alike() {
         }
     );
     assert_eq!(wrong.status(), unknown.status());
+    let disabled = refusal(&initiator("bob", "Sésame-42"), |_| {});
+    assert_eq!(disabled, Refusal::DisabledUser { user: "bob".into() });
+    assert_eq!(wrong.status(), disabled.status());
     // Whoever knows the stand-in for a missing hash gets in no better.
     let zeros = Credentials::User {
         user: "mallory".into(),

@@ -7,7 +7,7 @@
 //! Any error ends the exchange: the next token is refused too.
 
 use crate::security::ntlm::{
-    Accepted, Acceptor, MessageSignatures, MessageType, NtHash, Refusal, SessionKey,
+    Accepted, Acceptor, Account, MessageSignatures, MessageType, Refusal, SessionKey,
 };
 
 use super::token::{NTLMSSP, NegState, NegTokenInit, NegTokenResp};
@@ -86,8 +86,8 @@ impl Authenticator {
         self
     }
 
-    /// Takes the client's next token. `lookup` finds the hash of an enabled user, whatever the letters' case.
-    pub fn step(&mut self, token: &[u8], lookup: &dyn Fn(&str) -> Option<NtHash>) -> Step {
+    /// Takes the client's next token. `lookup` is asked once, for the name the client gives.
+    pub fn step(&mut self, token: &[u8], lookup: &dyn Fn(&str) -> Account) -> Step {
         let outcome = match std::mem::replace(&mut self.state, State::Finished) {
             State::Start if MessageType::of(token).is_some() => self.bare_negotiate(token),
             State::Start => self.first_token(token),
@@ -110,7 +110,7 @@ impl Authenticator {
     fn bare_authenticate(
         &mut self,
         token: &[u8],
-        lookup: &dyn Fn(&str) -> Option<NtHash>,
+        lookup: &dyn Fn(&str) -> Account,
     ) -> Result<Step, Refusal> {
         let (logon, accepted) = self.judge(token, lookup)?;
         Ok(Step::Done(Authenticated {
@@ -165,7 +165,7 @@ impl Authenticator {
         &mut self,
         token: &[u8],
         negotiation: Negotiation,
-        lookup: &dyn Fn(&str) -> Option<NtHash>,
+        lookup: &dyn Fn(&str) -> Account,
     ) -> Result<Step, Refusal> {
         let (message, client_mic) = response_token(token)?;
         let (logon, accepted) = self.judge(&message, lookup)?;
@@ -190,7 +190,7 @@ impl Authenticator {
     fn judge(
         &mut self,
         message: &[u8],
-        lookup: &dyn Fn(&str) -> Option<NtHash>,
+        lookup: &dyn Fn(&str) -> Account,
     ) -> Result<(Logon, Accepted), Refusal> {
         let (kind, accepted) = match self.acceptor.authenticate(message, lookup) {
             Ok(accepted) if accepted.anonymous => (LogonKind::Anonymous, accepted),

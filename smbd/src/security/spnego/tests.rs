@@ -5,15 +5,18 @@ use proptest::prelude::*;
 use super::token::*;
 use super::*;
 use crate::security::ntlm::{
-    Acceptor, Credentials, Initiator as NtlmInitiator, InitiatorRandom, NtHash, Refusal,
+    Acceptor, Account, Credentials, Initiator as NtlmInitiator, InitiatorRandom, NtHash, Refusal,
     ServerNames,
 };
 
 const NOW: u64 = 134_116_992_000_000_000;
 
-fn lookup(user: &str) -> Option<NtHash> {
-    user.eq_ignore_ascii_case("alice")
-        .then(|| NtHash::of_password("secret"))
+fn lookup(user: &str) -> Account {
+    match user.to_lowercase().as_str() {
+        "alice" => Account::Enabled(NtHash::of_password("secret")),
+        "bob" => Account::Disabled,
+        _ => Account::Unknown,
+    }
 }
 
 fn acceptor() -> Acceptor {
@@ -243,6 +246,10 @@ fn only_an_unknown_user_becomes_the_guest_and_only_where_guests_are_wanted() {
     assert!(matches!(
         outcome("alice", true),
         Err(Refusal::WrongPassword { .. })
+    ));
+    assert!(matches!(
+        outcome("bob", true),
+        Err(Refusal::DisabledUser { .. })
     ));
 }
 

@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::security::ntlm::NtHash;
+use crate::security::ntlm::{Account, NtHash};
 
 /// More than a million users.
 const MAX_FILE_LENGTH: u64 = 64 << 20;
@@ -173,11 +173,13 @@ impl UserFile {
             .find(|entry| same_name(&entry.name, name))
     }
 
-    /// The hash an authentication needs. `None` for a disabled user as for one who does not exist.
-    pub fn nt_hash(&self, name: &str) -> Option<NtHash> {
-        self.find(name)
-            .filter(|entry| !entry.disabled)
-            .map(|entry| entry.hash.clone())
+    /// What an authentication asks for.
+    pub fn account(&self, name: &str) -> Account {
+        match self.find(name) {
+            None => Account::Unknown,
+            Some(entry) if entry.disabled => Account::Disabled,
+            Some(entry) => Account::Enabled(entry.hash.clone()),
+        }
     }
 
     /// Adds a user, or replaces the one of this name.

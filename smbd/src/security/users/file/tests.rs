@@ -43,11 +43,14 @@ fn lines_are_read_and_comments_skipped() {
 }
 
 #[test]
-fn a_disabled_user_has_no_hash_to_log_on_with() {
+fn a_disabled_user_is_told_from_an_unknown_one() {
     let file = parse(&format!("alice::{HASH}:\nbob::{HASH}:D\n")).unwrap();
-    assert!(file.nt_hash("ALICE").is_some());
-    assert!(file.nt_hash("bob").is_none());
-    assert!(file.nt_hash("carol").is_none());
+    assert_eq!(
+        file.account("ALICE"),
+        Account::Enabled(NtHash::of_password("Password"))
+    );
+    assert_eq!(file.account("bob"), Account::Disabled);
+    assert_eq!(file.account("carol"), Account::Unknown);
 }
 
 #[test]
