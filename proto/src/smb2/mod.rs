@@ -24,6 +24,7 @@ pub mod header;
 pub mod ids;
 pub mod info;
 pub mod ioctl;
+pub mod lease;
 pub mod lock;
 pub mod logoff;
 pub mod negotiate;
@@ -52,3 +53,6 @@ pub use negotiate::Dialect;
 pub use rdma::{BufferDescriptorV1, Channel};
 pub use status::{NtStatus, Severity};
 pub use time::FileTime;
+
+#[cfg(test)]
+mod tests;

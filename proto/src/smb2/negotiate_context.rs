@@ -105,7 +105,7 @@ impl<'a> NegotiateContexts<'a> {
         if count == 0 {
             return Ok(Self::default());
         }
-        if offset < floor || offset % 8 != 0 || offset > element.len() {
+        if offset < floor || !offset.is_multiple_of(8) || offset > element.len() {
             return Err(WireError::new("NegotiateContextOffset", offset));
         }
         Ok(Self {

@@ -1,32 +1,11 @@
 //! OPLOCK_BREAK (MS-SMB2 2.2.23 to 2.2.25): notification, acknowledgment and response, for
 //! oplocks and for leases. Their StructureSize tells them apart.
 
-use bitflags::bitflags;
-
 use super::body::HEADER_SIZE;
 use super::ids::FileId;
+pub use super::lease::LeaseState;
 use super::record::Field;
 use crate::wire::{Reader, WireError};
-
-bitflags! {
-    /// MS-SMB2 2.2.13.2.8, LeaseState.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-    pub struct LeaseState: u32 {
-        const READ_CACHING = 0x1;
-        const HANDLE_CACHING = 0x2;
-        const WRITE_CACHING = 0x4;
-    }
-}
-
-impl Field for LeaseState {
-    fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, WireError> {
-        reader.u32(field).map(Self::from_bits_retain)
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        self.bits().write(out);
-    }
-}
 
 records! {
     /// All three oplock messages: 2.2.23.1, 2.2.24.1, 2.2.25.1.

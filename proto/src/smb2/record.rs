@@ -3,6 +3,7 @@
 
 use super::access::{AccessMask, FileAttributes};
 use super::ids::{FileId, Guid};
+use super::status::NtStatus;
 use super::time::FileTime;
 use crate::wire::{Reader, WireError};
 
@@ -42,6 +43,7 @@ macro_rules! wrapped_fields {
     )*};
 }
 wrapped_fields! {
+    NtStatus: u32 = NtStatus, |status| status.0;
     FileTime: u64 = FileTime, |time| time.0;
     FileAttributes: u32 = FileAttributes::from_bits_retain, FileAttributes::bits;
     AccessMask: u32 = AccessMask::from_bits_retain, AccessMask::bits;

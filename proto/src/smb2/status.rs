@@ -4,7 +4,7 @@
 use std::fmt;
 
 /// An NTSTATUS value. Any 32 bits are allowed; known ones print their name.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct NtStatus(pub u32);
 
 /// The two top bits of an NTSTATUS (MS-ERREF 2.3).

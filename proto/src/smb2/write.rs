@@ -4,10 +4,13 @@
 use bitflags::bitflags;
 use zerocopy::little_endian::{U16, U32, U64};
 
-use super::body::{after_fixed, append_buffer, fixed_part};
+use super::body::{HEADER_SIZE, after_fixed, append_buffer, fixed_part};
 use super::ids::{FileId, FileIdWire};
 use super::rdma::{Channel, Descriptors};
 use crate::wire::{WireError, length_u16, length_u32};
+
+/// A larger DataOffset is refused (MS-SMB2 3.3.5.13).
+const MAX_DATA_OFFSET: u16 = 0x100;
 
 bitflags! {
     /// MS-SMB2 2.2.21, Flags.
@@ -58,6 +61,10 @@ wire_structs! {
 impl<'a> WriteRequest<'a> {
     pub fn decode(element: &'a [u8]) -> Result<Self, WireError> {
         let (wire, buffers) = fixed_part::<RequestWire>(element, 49)?;
+        let has_inline_data = wire.length.get() != 0;
+        if has_inline_data && wire.data_offset.get() > MAX_DATA_OFFSET {
+            return Err(WireError::new("DataOffset", HEADER_SIZE + 2));
+        }
         Ok(Self {
             offset: wire.offset.get(),
             file_id: wire.file_id.into(),
@@ -78,7 +85,12 @@ impl<'a> WriteRequest<'a> {
         let info_offset = after_fixed::<RequestWire>();
         let wire = RequestWire {
             structure_size: 49.into(),
-            data_offset: length_u16(usize::from(info_offset) + self.channel_info.len()).into(),
+            // 3.2.4.7: without inline data both Length and DataOffset are zero.
+            data_offset: if self.data.is_empty() && !self.channel_info.is_empty() {
+                0.into()
+            } else {
+                length_u16(usize::from(info_offset) + self.channel_info.len()).into()
+            },
             length: length_u32(self.data.len()).into(),
             offset: self.offset.into(),
             file_id: self.file_id.into(),

@@ -7,6 +7,9 @@ pub mod file;
 pub mod file_system;
 pub mod list;
 
+#[cfg(test)]
+mod tests;
+
 wire_enum! {
     /// MS-SMB2 2.2.37, InfoType.
     pub enum InfoType: u8 {
