@@ -2,6 +2,10 @@
 //! The gateway drives the passive side, the test client the active side; both feed in what the
 //! device and the clock report and post what the machine asks for. Nothing here does I/O, reads a
 //! clock, or touches payload: receive buffers are read for their header and named by ranges.
+//!
+//! A driver's turn, after any input: post `receives_to_post` and report it by `handle_posted`, take
+//! from `poll_send` until it is empty, and repeat while either has something, since the last send
+//! credit may ask for one more receive. Then set a timer for `deadline` and look at `state`.
 
 mod connection;
 mod counters;

@@ -88,3 +88,59 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [State; 9] = [
+        State::Accepting,
+        State::AwaitingEstablished,
+        State::AwaitingRequest,
+        State::Answering,
+        State::Connecting,
+        State::Requesting,
+        State::AwaitingResponse,
+        State::Established,
+        State::Closed,
+    ];
+
+    const EVENTS: [Event; 7] = [
+        Event::ConnectionEstablished,
+        Event::RequestReceived,
+        Event::ResponseSent,
+        Event::RefusalSent,
+        Event::RequestSent,
+        Event::ResponseAccepted,
+        Event::Close,
+    ];
+
+    #[test]
+    fn closed_is_reached_from_everywhere_and_never_left() {
+        for state in STATES {
+            assert_eq!(state.after(Event::Close), Some(State::Closed));
+        }
+        for event in EVENTS {
+            assert!(matches!(
+                State::Closed.after(event),
+                None | Some(State::Closed)
+            ));
+        }
+    }
+
+    #[test]
+    fn only_a_finished_negotiation_establishes() {
+        let establishing: Vec<_> = STATES
+            .into_iter()
+            .flat_map(|state| EVENTS.map(|event| (state, event)))
+            .filter(|(state, event)| state.after(*event) == Some(State::Established))
+            .collect();
+        assert_eq!(
+            establishing,
+            [
+                (State::Answering, Event::ResponseSent),
+                (State::AwaitingResponse, Event::ResponseAccepted),
+            ]
+        );
+    }
+}
