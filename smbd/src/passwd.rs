@@ -1,7 +1,8 @@
-//! The `smbd passwd` command: adds, changes, disables, enables, removes and lists the users of the user file.
+//! The `smbd passwd` command: adds, changes, disables, enables, removes and lists the users of the
+//! user file.
 //!
-//! Called by the command line with the file's path. Passwords come from a `PasswordSource`, never from arguments, where
-//! every user of the machine could read them.
+//! Called by the command line with the file's path. Passwords come from a `PasswordSource`, never
+//! from arguments, where every user of the machine could read them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Write};
@@ -210,10 +211,11 @@ fn no_such(user: &str) -> PasswdError {
 }
 
 fn ask(terminal: &mut File, prompt: &str) -> Result<Zeroizing<String>, PasswdError> {
+    // Silent first: what is typed as soon as the prompt shows must not show too.
+    let silenced = Silenced::new(terminal)?;
     terminal
         .write_all(prompt.as_bytes())
         .map_err(PasswdError::Read)?;
-    let silenced = Silenced::new(terminal)?;
     let line = read_line(&mut io::BufReader::with_capacity(1, &silenced.terminal));
     drop(silenced);
     terminal.write_all(b"\n").map_err(PasswdError::Read)?;

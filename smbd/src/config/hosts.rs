@@ -1,7 +1,7 @@
 //! `hosts allow` and `hosts deny`: which addresses may come in.
 //!
-//! Asked at a tree connect; in [global] the lists are the default of all shares. Addresses and networks only: a name
-//! would need a look-up an attacker can answer.
+//! Asked at a tree connect; in [global] the lists are the default of all shares. Addresses and
+//! networks only: a name would need a look-up an attacker can answer.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -25,7 +25,8 @@ impl HostPattern {
     }
 }
 
-/// Samba's rule: who is allowed comes in; else who is denied stays out; else, with an allow list only, nobody comes in.
+/// Samba's rule: who is allowed comes in; else who is denied stays out; else, with an allow list
+/// only, nobody comes in.
 pub fn hosts_admit(allow: &[HostPattern], deny: &[HostPattern], peer: IpAddr) -> bool {
     let listed = |list: &[HostPattern]| list.iter().any(|pattern| pattern.matches(peer));
     if listed(allow) {

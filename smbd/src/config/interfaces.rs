@@ -1,7 +1,8 @@
 //! `interfaces`: which of the machine's interfaces serve, and what clients are told about them.
 //!
 //! Read by the listeners (`bind interfaces only`) and by the interface list for multichannel
-//! (FSCTL_QUERY_NETWORK_INTERFACE_INFO). Matching against the machine's interfaces needs no system call here.
+//! (FSCTL_QUERY_NETWORK_INTERFACE_INFO). Matching against the machine's interfaces needs no system
+//! call here.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
 //! The server's configuration: smb.conf syntax, Samba's names where the meaning is the same.
 //!
-//! Loaded once by the supervisor (and by `check-config`), then shared read-only as `Arc<Config>`. `parameters` holds the
-//! one table of what may be said; this module puts the pieces together and checks what only shows between them.
-//! Reads its one file and the host's name, nothing else.
+//! Loaded once by the supervisor (and by `check-config`), then shared read-only as `Arc<Config>`.
+//! `parameters` holds the one table of what may be said; this module puts the pieces together and
+//! checks what only shows between them. Reads its one file and the host's name, nothing else.
 
 mod error;
 mod hosts;
@@ -137,7 +137,8 @@ impl Config {
         problems.finish(config)
     }
 
-    /// The share of this name, whatever the letters' case. Not a share that is switched off (`available = no`).
+    /// The share of this name, whatever the letters' case. Not a share that is switched off
+    /// (`available = no`).
     pub fn share(&self, name: &str) -> Option<&Arc<Share>> {
         self.shares
             .iter()

@@ -1,7 +1,7 @@
 //! The one table of parameters: name, other names, type, default, an example, a line of help.
 //!
-//! The structs `Global`, `RdmaSettings` and `Share` are generated from it, so no setting can be in one and not in the
-//! other. Readers of values stand in `values` and its neighbours.
+//! The structs `Global`, `RdmaSettings` and `Share` are generated from it, so no setting can be in
+//! one and not in the other. Readers of values stand in `values` and its neighbours.
 
 use std::path::PathBuf;
 

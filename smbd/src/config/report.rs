@@ -1,6 +1,8 @@
-//! `smbd check-config`: what a file says, in Samba's testparm manner, and what looks wrong on this machine.
+//! `smbd check-config`: what a file says, in Samba's testparm manner, and what looks wrong on this
+//! machine.
 //!
-//! Called by the command line. Looks at the files and accounts the configuration names; changes nothing.
+//! Called by the command line. Looks at the files and accounts the configuration names; changes
+//! nothing.
 
 use std::fmt::Write;
 use std::fs;
@@ -10,7 +12,7 @@ use std::path::Path;
 use nix::unistd::{Group, User};
 
 use super::parameters::{GLOBAL_ROWS, RDMA_ROWS, Row, SHARE_ROWS, parameter_list};
-use super::{Config, MapToGuest, NameMatch, Scope, Share};
+use super::{Config, MapToGuest, NameMatch, RdmaDevices, Scope, Share};
 
 /// What to print and how to exit: 0 when the file can be used, 1 when not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +21,20 @@ pub struct CheckReport {
     pub exit_code: u8,
 }
 
-/// Loads the file and tells what would be served: every setting that is not the default, and warnings.
+/// Loads the file and tells what would be served: every setting that is not the default, and
+/// warnings.
 pub fn check_config(path: &Path) -> CheckReport {
     match Config::load(path) {
         Ok(config) => {
-            let warnings = warnings(&config);
+            let mut warnings = warnings(&config);
+            if fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o022 != 0) {
+                let path = path.display();
+                warnings.push(format!(
+                    "{path} can be written by others; run `chmod go-w {path}`"
+                ));
+            }
             let mut text = settings(&config);
+            text.push_str(&served(&config));
             for warning in &warnings {
                 let _ = writeln!(text, "warning: {warning}");
             }
@@ -74,6 +84,23 @@ pub(super) fn settings(config: &Config) -> String {
     }
     text.push('\n');
     text
+}
+
+/// In plain words, what listens where.
+fn served(config: &Config) -> String {
+    let transports = &config.global.server_smb_transports;
+    let tcp: Vec<String> = transports.tcp_ports().iter().map(u16::to_string).collect();
+    let tcp = match tcp.as_slice() {
+        [] => "no TCP".to_owned(),
+        ports => format!("TCP port {}", ports.join(", ")),
+    };
+    let devices = &config.rdma.devices;
+    let rdma = match (transports.rdma_ports().is_empty(), devices) {
+        (true, _) => "no RDMA".to_owned(),
+        (false, RdmaDevices::All) => "RDMA on every device there is".to_owned(),
+        (false, RdmaDevices::Named(names)) => format!("RDMA on {}", names.join(", ")),
+    };
+    format!("serves: {tcp}; {rdma}\n")
 }
 
 fn differing<S: Default>(rows: &[Row<S>], settings: &S) -> String {

@@ -1,6 +1,7 @@
 //! smb.conf's syntax: sections, `key = value`, comments, lines continued with a backslash.
 //!
-//! Called by `Config::parse`. Knows no parameter; a key is reduced to its letters, as Samba compares them.
+//! Called by `Config::parse`. Knows no parameter; a key is reduced to its letters, as Samba
+//! compares them.
 
 use super::error::Problems;
 
@@ -100,7 +101,8 @@ pub(super) fn sections(text: &str, problems: &mut Problems) -> Vec<Section> {
     sections
 }
 
-/// Lines with those joined that end in a backslash, each with the number it starts on; no comments, no empty ones.
+/// Lines with those joined that end in a backslash, each with the number it starts on; no comments,
+/// no empty ones.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     let mut pending: Option<(usize, String)> = None;

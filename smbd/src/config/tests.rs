@@ -1,4 +1,5 @@
-//! What a configuration may say, what each wrong line is answered with, and that no text makes the parser panic.
+//! What a configuration may say, what each wrong line is answered with, and that no text makes the
+//! parser panic.
 
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -451,11 +452,17 @@ fn check_config_prints_what_differs_and_warns_of_what_is_missing() {
         directory.path().display()
     );
     std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let report = check_config(&path);
     assert_eq!(report.exit_code, 0, "{}", report.text);
     assert!(report.text.contains("\tserver signing = mandatory\n"));
     assert!(!report.text.contains("workgroup"));
     assert!(report.text.contains("\tread only = no\n"));
+    assert!(
+        report
+            .text
+            .contains("serves: TCP port 445; RDMA on every device there is\n")
+    );
     assert!(report.text.contains("warning: share [data]: path") && report.text.contains("mkdir"));
     assert!(report.text.contains("warning: user file") && report.text.contains("chmod 600"));
     assert!(
@@ -463,6 +470,29 @@ fn check_config_prints_what_differs_and_warns_of_what_is_missing() {
             .text
             .ends_with("check-config: errors=0 warnings=2 shares=1\n")
     );
+}
+
+#[test]
+fn check_config_says_what_listens_and_that_others_could_change_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("smb.conf");
+    std::fs::write(&path, "smb ports = 4450\n[data]\npath = /\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let report = check_config(&path);
+    assert!(
+        report.text.contains("serves: TCP port 4450; no RDMA\n"),
+        "{}",
+        report.text
+    );
+    assert!(report.text.contains("run `chmod go-w "), "{}", report.text);
+}
+
+#[test]
+fn every_parameter_is_described() {
+    let text = describe_parameters();
+    for name in parameter_list().flat_map(|parameter| parameter.names()) {
+        assert!(text.contains(name), "{name}");
+    }
 }
 
 #[test]

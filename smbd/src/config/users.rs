@@ -1,6 +1,7 @@
 //! A share's lists of users and groups, and the right they give.
 //!
-//! Asked at a tree connect. Group membership comes from the caller, who knows the user's Unix groups.
+//! Asked at a tree connect. Group membership comes from the caller, who knows the user's Unix
+//! groups.
 
 use std::fmt;
 
@@ -22,8 +23,9 @@ pub enum ShareRight {
 }
 
 impl Share {
-    /// `None`: no access. `is_member` says whether the user is in a Unix group of that name. Being refused goes before
-    /// being let in, `write list` before `read list`, and both before `read only` (as in smb.conf's manual).
+    /// `None`: no access. `is_member` says whether the user is in a Unix group of that name. Being
+    /// refused goes before being let in, `write list` before `read list`, and both before `read
+    /// only` (as in smb.conf's manual).
     pub fn right_of(&self, user: &str, is_member: impl Fn(&str) -> bool) -> Option<ShareRight> {
         let listed = |names: &[NameMatch]| {
             names.iter().any(|name| match name {

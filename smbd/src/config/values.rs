@@ -1,4 +1,5 @@
-//! Readers of values: from text to a type, or a sentence saying what is allowed instead. And the way back.
+//! Readers of values: from text to a type, or a sentence saying what is allowed instead. And the
+//! way back.
 //!
 //! Called through the table in `parameters`. Pure.
 
@@ -229,7 +230,8 @@ pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
     }
 }
 
-/// Declares an enum, its reader and its form in a file, from one list of words; the first word of a variant is shown.
+/// Declares an enum, its reader and its form in a file, from one list of words; the first word of a
+/// variant is shown.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $reader:ident, $allowed:literal: $($(#[$variant_doc:meta])* $variant:ident = $first:literal $(| $other:literal)*,)+) => {
         $(#[$doc])*
@@ -252,7 +254,8 @@ macro_rules! words {
 }
 
 words! {
-    /// Whether sessions must be signed. Every server offers it (MS-SMB2 2.2.4), even one with `Disabled`.
+    /// Whether sessions must be signed. Every server offers it (MS-SMB2 2.2.4), even one with
+    /// `Disabled`.
     ServerSigning, server_signing, "default, auto, mandatory and disabled":
     /// A client that asks for signing gets it.
     Auto = "auto" | "default",

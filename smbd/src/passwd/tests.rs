@@ -199,6 +199,31 @@ fn the_list_names_users_their_state_and_account_and_no_hash() {
 }
 
 #[test]
+fn a_terminal_does_not_show_what_is_typed_and_does_again_afterwards() {
+    let pair = nix::pty::openpty(None, None).unwrap();
+    let mut keyboard = File::from(pair.master);
+    let mut terminal = File::from(pair.slave);
+    let watch = terminal.try_clone().unwrap();
+    let typed = std::thread::scope(|scope| {
+        let asked = scope.spawn(move || ask(&mut terminal, "Password: ").unwrap());
+        let shown = read_some(&mut keyboard, "Password: ".len());
+        assert_eq!(shown, "Password: ");
+        keyboard.write_all(b"hidden\n").unwrap();
+        asked.join().unwrap()
+    });
+    assert_eq!(*typed, "hidden");
+    let restored = tcgetattr(&watch).unwrap();
+    assert!(restored.local_flags.contains(LocalFlags::ECHO));
+    assert_eq!(read_some(&mut keyboard, 2), "\r\n");
+}
+
+fn read_some(keyboard: &mut File, length: usize) -> String {
+    let mut bytes = vec![0; length];
+    io::Read::read_exact(keyboard, &mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
 fn empty_and_endless_passwords_are_refused() {
     let fixture = Fixture::new();
     assert!(

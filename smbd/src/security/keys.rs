@@ -1,6 +1,8 @@
-//! The keys of an SMB session (MS-SMB2 3.1.4.2, 3.3.5.5.3) and the preauthentication integrity hash they depend on.
+//! The keys of an SMB session (MS-SMB2 3.1.4.2, 3.3.5.5.3) and the preauthentication integrity hash
+//! they depend on.
 //!
-//! Called when a session or a channel is established. Keys are zeroed when dropped and never printed.
+//! Called when a session or a channel is established. Keys are zeroed when dropped and never
+//! printed.
 
 use std::fmt;
 
@@ -52,7 +54,8 @@ pub enum KeySchedule<'a> {
     Smb2,
     /// 3.0 and 3.0.2.
     Smb30,
-    /// 3.1.1: bound to what was said before. The hash is the session's, or for a bound channel the channel's.
+    /// 3.1.1: bound to what was said before. The hash is the session's, or for a bound channel the
+    /// channel's.
     Smb311(&'a PreauthHash),
 }
 
@@ -112,7 +115,8 @@ impl KeySchedule<'_> {
     }
 }
 
-/// PreauthIntegrityHashValue (MS-SMB2 3.3.5.4): SHA-512 of itself and the next message, starting from zeros.
+/// PreauthIntegrityHashValue (MS-SMB2 3.3.5.4): SHA-512 of itself and the next message, starting
+/// from zeros.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PreauthHash([u8; 64]);
 

@@ -1,7 +1,8 @@
 //! SMB2 signatures (MS-SMB2 3.1.4.1, 3.1.5.1): HMAC-SHA256, AES-128-CMAC and AES-128-GMAC.
 //!
-//! Called by dispatch on every signed message, both ways. A message comes as its header and the pieces behind it; the
-//! header's Signature field counts as zeros. HMAC and CMAC stream over the pieces; GMAC runs on a private copy.
+//! Called by dispatch on every signed message, both ways. A message comes as its header and the
+//! pieces behind it; the header's Signature field counts as zeros. HMAC and CMAC stream over the
+//! pieces; GMAC runs on a private copy.
 
 use std::fmt;
 
@@ -105,7 +106,8 @@ impl SigningKey {
         }
     }
 
-    /// Whether the header's Signature is right, in a time that does not depend on where it is wrong.
+    /// Whether the header's Signature is right, in a time that does not depend on where it is
+    /// wrong.
     pub fn verify(&self, header: &Header, rest: &[&[u8]]) -> bool {
         self.sign(header, rest)
             .as_slice()
@@ -226,6 +228,28 @@ mod tests {
         assert_eq!(nonce(8, 0), [9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(nonce(8, 1), [9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
         assert_eq!(nonce(0x0C, 0), [9, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]);
+    }
+
+    /// Computed by another implementation of HMAC, CMAC and GCM.
+    #[test]
+    fn signatures_are_those_of_the_algorithms() {
+        for (algorithm, expected) in [
+            (
+                SigningAlgorithm::HmacSha256,
+                0x484b1d9644cd3528ac818bf599acfdf0,
+            ),
+            (
+                SigningAlgorithm::AesCmac,
+                0xc390f77a9d24c7800adc3c4f54ffb3e8,
+            ),
+            (
+                SigningAlgorithm::AesGmac,
+                0x7d08f9f6e4b831f843b0879cbaf94aa7_u128,
+            ),
+        ] {
+            let signature = key(algorithm).sign(&header(), &[b"some", b" payload"]);
+            assert_eq!(u128::from_be_bytes(signature), expected, "{algorithm:?}");
+        }
     }
 
     #[test]

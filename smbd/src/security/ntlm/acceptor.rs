@@ -1,7 +1,7 @@
 //! The server's end of NTLM: NEGOTIATE in, CHALLENGE out, AUTHENTICATE judged (MS-NLMP 3.2.5.1).
 //!
-//! Called by `spnego`. An unknown user costs the same work as a wrong password and is answered alike.
-//! Any domain is accepted: every user of this server is a local one.
+//! Called by `spnego`. An unknown user costs the same work as a wrong password and is answered
+//! alike. Any domain is accepted: every user of this server is a local one.
 
 use thiserror::Error;
 use zeroize::Zeroize;
@@ -13,7 +13,8 @@ use super::message::{Authenticate, Challenge, Malformed, Negotiate, NegotiateFla
 use super::response::{NtlmV2Response, ResponseKey, message_integrity_code, rc4, same};
 use super::{NtHash, SessionKey};
 
-/// How far a client's clock may be off: what Windows allows (MS-NLMP 3.1.1.1, MaxLifetime), in FILETIME ticks.
+/// How far a client's clock may be off: what Windows allows (MS-NLMP 3.1.1.1, MaxLifetime), in
+/// FILETIME ticks.
 const MAX_CLOCK_SKEW: u64 = 36 * 3600 * 10_000_000;
 
 /// What this server grants when a client asks for it.
@@ -236,7 +237,8 @@ impl Acceptor {
         })
     }
 
-    /// Takes an unknown user's word for its name. There is no shared key: the session key is all zeros.
+    /// Takes an unknown user's word for its name. There is no shared key: the session key is all
+    /// zeros.
     pub fn accept_as_guest(message: &[u8]) -> Result<Accepted, Refusal> {
         let claim = Authenticate::parse(message)?;
         Ok(Accepted {
@@ -265,8 +267,9 @@ impl Acceptor {
     }
 }
 
-/// ExportedSessionKey (MS-NLMP 3.2.5.1.2). For NTLMv2 the key exchange key is the session base key. A client
-/// that asks for key exchange but neither signs nor seals sends no key and uses the base key.
+/// ExportedSessionKey (MS-NLMP 3.2.5.1.2). For NTLMv2 the key exchange key is the session base key.
+/// A client that asks for key exchange but neither signs nor seals sends no key and uses the base
+/// key.
 fn exported_session_key(claim: &Authenticate, base: SessionKey) -> Result<SessionKey, Malformed> {
     if !claim.flags.contains(NegotiateFlags::KEY_EXCHANGE) {
         return Ok(base);

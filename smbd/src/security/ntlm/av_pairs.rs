@@ -1,4 +1,5 @@
-//! The AV_PAIR list (MS-NLMP 2.2.2.1): what a server says about itself and a client echoes, under its proof.
+//! The AV_PAIR list (MS-NLMP 2.2.2.1): what a server says about itself and a client echoes, under
+//! its proof.
 //!
 //! Called by the acceptor (build, then read the client's copy) and the initiator. No cryptography.
 
@@ -87,8 +88,8 @@ impl AvPairs {
             .map(|time| u64::from_le_bytes(*time))
     }
 
-    /// What a client adds before it answers (MS-NLMP 3.1.5.1.2): a MIC will follow, no channel bindings,
-    /// and the name it believes it talks to.
+    /// What a client adds before it answers (MS-NLMP 3.1.5.1.2): a MIC will follow, no channel
+    /// bindings, and the name it believes it talks to.
     pub fn add_client_pairs(&mut self, target: &str) {
         let flags = self.flags() | AvFlags::MIC_PRESENT;
         self.pairs

@@ -1,6 +1,8 @@
-//! The client's end of NTLM (MS-NLMP 3.1.5.1): NTLMv2 with key exchange and a MIC, or nobody at all.
+//! The client's end of NTLM (MS-NLMP 3.1.5.1): NTLMv2 with key exchange and a MIC, or nobody at
+//! all.
 //!
-//! Called by `spnego` for the project's own client and its tests. Random bytes come from the caller.
+//! Called by `spnego` for the project's own client and its tests. Random bytes come from the
+//! caller.
 
 use std::fmt;
 

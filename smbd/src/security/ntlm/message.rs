@@ -1,7 +1,7 @@
 //! The three NTLM messages (MS-NLMP 2.2.1) between bytes and structs.
 //!
-//! Called by the acceptor and the initiator. Parsing never panics: each field is cut out of the message
-//! with checked bounds. No cryptography here.
+//! Called by the acceptor and the initiator. Parsing never panics: each field is cut out of the
+//! message with checked bounds. No cryptography here.
 
 use bitflags::bitflags;
 use thiserror::Error;
@@ -14,7 +14,8 @@ const MIC_OFFSET: usize = 72;
 const MIC_LENGTH: usize = 16;
 const CHALLENGE_HEADER: usize = 56;
 const AUTHENTICATE_HEADER: usize = MIC_OFFSET + MIC_LENGTH;
-/// Windows 6.1, NTLM revision 15: what a VERSION field has to carry to be taken seriously (2.2.2.10).
+/// Windows 6.1, NTLM revision 15: what a VERSION field has to carry to be taken seriously
+/// (2.2.2.10).
 const VERSION: [u8; 8] = [6, 1, 0, 0, 0, 0, 0, 15];
 
 bitflags! {
@@ -271,7 +272,8 @@ fn put_u32(message: &mut Vec<u8>, value: u32) {
     message.extend_from_slice(&value.to_le_bytes());
 }
 
-/// Length, MaxLength, BufferOffset. A caller's strings are far below 64 KiB; a longer one is cut to nothing.
+/// Length, MaxLength, BufferOffset. A caller's strings are far below 64 KiB; a longer one is cut to
+/// nothing.
 fn put_field(message: &mut Vec<u8>, length: usize, offset: usize) {
     let length = u16::try_from(length).unwrap_or(0);
     message.extend_from_slice(&length.to_le_bytes());

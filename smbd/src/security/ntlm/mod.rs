@@ -1,4 +1,5 @@
-//! NTLM version 2 (MS-NLMP), both ends: the `Acceptor` a server drives and the `Initiator` a client drives.
+//! NTLM version 2 (MS-NLMP), both ends: the `Acceptor` a server drives and the `Initiator` a client
+//! drives.
 //!
 //! Called by `spnego`, which frames these messages. Sees passwords only as NT hashes. NTLMv1 and LM
 //! responses are refused, never computed. Nothing here reads a clock or draws a random number.

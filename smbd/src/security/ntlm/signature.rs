@@ -1,6 +1,7 @@
 //! NTLM message signatures (MS-NLMP 3.4.4.2) for the one use SMB has: SPNEGO's mechListMIC.
 //!
-//! Called by `spnego`, once a direction: the sequence number is always 0 and the RC4 stream always at its start.
+//! Called by `spnego`, once a direction: the sequence number is always 0 and the RC4 stream always
+//! at its start.
 
 use super::SessionKey;
 use super::message::NegotiateFlags;

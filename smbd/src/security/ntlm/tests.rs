@@ -348,7 +348,8 @@ fn a_user_without_a_response_is_not_nobody() {
 
 #[test]
 fn a_clock_may_be_a_day_off_but_not_a_week() {
-    // The client repeats the time of the challenge, so the server's own clock moves between the two.
+    // The client repeats the time of the challenge, so the server's own clock moves between the
+    // two.
     let with_skew = |skew: u64| {
         let client = initiator("alice", "Sésame-42");
         let mut early = Acceptor::new(names(), SERVER_CHALLENGE, NOW);
@@ -521,7 +522,8 @@ proptest! {
             let place = place % message.len();
             message[place] ^= flip;
         });
-        // Not all bytes mean something: MaxLength and the version's own fields stand under the MIC too.
+        // Not all bytes mean something: MaxLength and the version's own fields stand under the MIC
+        // too.
         let refused = outcome.map(|accepted| (accepted.user, initiated)).unwrap_err();
         prop_assert!(refused.status().is_error());
     }

@@ -67,7 +67,8 @@ enum State {
 #[derive(Debug)]
 struct Negotiation {
     mechanism_list: Vec<u8>,
-    /// The client preferred another mechanism: only a MIC shows nobody took it off the list (RFC 4178 5).
+    /// The client preferred another mechanism: only a MIC shows nobody took it off the list (RFC
+    /// 4178 5).
     mic_required: bool,
 }
 
@@ -170,7 +171,8 @@ impl Authenticator {
         let (message, client_mic) = response_token(token)?;
         let (logon, accepted) = self.judge(&message, lookup)?;
         let mech_list_mic = match logon.kind {
-            // A guest's key is unknown here and an anonymous one is no secret: neither signs anything.
+            // A guest's key is unknown here and an anonymous one is no secret: neither signs
+            // anything.
             LogonKind::Guest | LogonKind::Anonymous => None,
             LogonKind::User => check_mic(&negotiation, client_mic.as_deref(), &accepted)?,
         };
@@ -210,7 +212,8 @@ impl Authenticator {
     }
 }
 
-/// Checks the client's signature of its mechanism list and makes ours. Without one from the client, none is due.
+/// Checks the client's signature of its mechanism list and makes ours. Without one from the client,
+/// none is due.
 fn check_mic(
     negotiation: &Negotiation,
     client_mic: Option<&[u8]>,

@@ -1,7 +1,8 @@
 //! SPNEGO (RFC 4178, MS-SPNG) with NTLM as its one mechanism, and NTLM without SPNEGO around it.
 //!
-//! A server drives one `Authenticator` through each SESSION_SETUP exchange and puts `negotiate_hint` into its
-//! NEGOTIATE response; the project's client drives an `Initiator`. Tokens come in as bytes and go out as bytes.
+//! A server drives one `Authenticator` through each SESSION_SETUP exchange and puts
+//! `negotiate_hint` into its NEGOTIATE response; the project's client drives an `Initiator`. Tokens
+//! come in as bytes and go out as bytes.
 
 mod authenticator;
 mod initiator;

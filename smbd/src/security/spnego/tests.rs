@@ -36,7 +36,8 @@ fn ntlm(user: &str, password: &str) -> NtlmInitiator {
     NtlmInitiator::new(credentials, "DESK", "cifs/files", random, NOW)
 }
 
-/// Runs an exchange to the server's verdict; `alter` may change each of the client's tokens, numbered from 0.
+/// Runs an exchange to the server's verdict; `alter` may change each of the client's tokens,
+/// numbered from 0.
 fn exchange(
     client: &mut Initiator,
     server: &mut Authenticator,

@@ -1,6 +1,8 @@
-//! NegTokenInit, NegTokenInit2 and NegTokenResp between DER and structs (RFC 4178 4.2, MS-SPNG 2.2.1).
+//! NegTokenInit, NegTokenInit2 and NegTokenResp between DER and structs (RFC 4178 4.2, MS-SPNG
+//! 2.2.1).
 //!
-//! Called by the authenticator and the initiator. Unknown context fields are skipped, broken ones refused.
+//! Called by the authenticator and the initiator. Unknown context fields are skipped, broken ones
+//! refused.
 
 use der::asn1::{AnyRef, ObjectIdentifier};
 use der::{Decode, Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
@@ -152,7 +154,8 @@ impl NegTokenResp {
     }
 }
 
-/// The NegTokenInit2 a server sends in its NEGOTIATE response: NTLM is all there is (MS-SPNG 2.2.1).
+/// The NegTokenInit2 a server sends in its NEGOTIATE response: NTLM is all there is (MS-SPNG
+/// 2.2.1).
 pub fn negotiate_hint() -> Vec<u8> {
     let hints = tlv(
         Tag::Sequence,
@@ -183,7 +186,8 @@ fn encode_mechanisms(mechanisms: &[ObjectIdentifier]) -> Vec<u8> {
     tlv(Tag::Sequence, &list)
 }
 
-/// Mechanisms with numbers too long for us are not ours: they are skipped, the list's bytes stay as they are.
+/// Mechanisms with numbers too long for us are not ours: they are skipped, the list's bytes stay as
+/// they are.
 fn parse_mechanisms(list: &[u8]) -> Result<Vec<ObjectIdentifier>, Refusal> {
     let mut reader = reader(only(list, Tag::Sequence, "mechTypes")?, "mechTypes")?;
     let mut mechanisms = Vec::new();

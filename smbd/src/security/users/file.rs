@@ -1,8 +1,9 @@
 //! The user file: `name:uid:nthash:flags`, one user a line, `#` before a comment.
 //!
-//! `uid` is empty (the Unix account of the same name) or a number; `nthash` is 32 hexadecimal digits; `flags` is
-//! empty or `D` for disabled. Names differ in more than letter case. An NT hash is as good as a password to NTLM, so a
-//! file others can read is refused. Writers hold a lock beside the file and replace it whole, by rename.
+//! `uid` is empty (the Unix account of the same name) or a number; `nthash` is 32 hexadecimal
+//! digits; `flags` is empty or `D` for disabled. Names differ in more than letter case. An NT hash
+//! is as good as a password to NTLM, so a file others can read is refused. Writers hold a lock
+//! beside the file and replace it whole, by rename.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -139,7 +140,8 @@ impl UserFile {
         Ok(file)
     }
 
-    /// Changes the file under its lock: reads it (a missing one is empty), lets `change` work on it, replaces it.
+    /// Changes the file under its lock: reads it (a missing one is empty), lets `change` work on
+    /// it, replaces it.
     pub fn edit<T, E: From<UserFileError>>(
         path: &Path,
         change: impl FnOnce(&mut UserFile) -> Result<T, E>,

@@ -23,7 +23,7 @@ pub struct Identity {
 #[derive(Debug, Error)]
 pub enum IdentityError {
     #[error(
-        "no Unix account {account:?} on this machine; create it (useradd), or give the user another with `smbd passwd change --uid`"
+        "no Unix account {account:?} on this machine; create it (useradd), or add the user with another account's number (smbd passwd add --uid)"
     )]
     NoAccount { account: String },
     #[error("reading Unix account {account:?} failed: {errno}; see nsswitch.conf")]
