@@ -1,0 +1,254 @@
+//! A server of ours for one test: its own folders, users, configuration and TCP port on loopback.
+//! Started in the foreground and ended, with all it started, when dropped. Tests that need RDMA
+//! run it in the lab's guest instead.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::lab::{self, LabError};
+
+/// The user every test server knows: an account each Debian has.
+pub const USER: &str = "nobody";
+/// Its password.
+pub const PASSWORD: &str = "Secret-1";
+/// A second user.
+pub const OTHER_USER: &str = "games";
+/// Its password.
+pub const OTHER_PASSWORD: &str = "Secret-2";
+
+/// A running server.
+pub struct Server {
+    process: Child,
+    folder: TempDir,
+    port: u16,
+}
+
+/// What a server is started with.
+#[derive(Debug, Default)]
+pub struct ServerBuilder {
+    global: String,
+    shares: Vec<(String, String)>,
+}
+
+impl ServerBuilder {
+    /// A line of the `[global]` section.
+    pub fn global(mut self, line: &str) -> Self {
+        self.global.push_str(&format!("    {line}\n"));
+        self
+    }
+
+    /// A share of this name with these lines; its path is a new folder that [`USER`] owns.
+    pub fn share(mut self, name: &str, lines: &str) -> Self {
+        self.shares.push((name.into(), lines.into()));
+        self
+    }
+
+    /// Starts it and waits until its port answers. A machine that cannot run it is a skip.
+    pub fn start(self) -> Result<Server, LabError> {
+        let smbd = lab::binary("smbd")?;
+        if !rustix::process::getuid().is_root() {
+            return Err(LabError::Skip(
+                "a server that acts as its users must be started by root".into(),
+            ));
+        }
+        let folder = tempfile::Builder::new()
+            .prefix("smbdirect-test-")
+            .tempdir_in(memory_folder())
+            .expect("a temporary folder");
+        let port = free_port();
+        let config = self.configuration(folder.path(), port);
+        std::fs::write(folder.path().join("smb.conf"), config).expect("write smb.conf");
+        let log = std::fs::File::create(folder.path().join("smbd.log")).expect("create the log");
+        for (user, password) in [(USER, PASSWORD), (OTHER_USER, OTHER_PASSWORD)] {
+            add_user(&smbd, folder.path(), user, password);
+        }
+        let process = Command::new(&smbd)
+            .arg("--config")
+            .arg(folder.path().join("smb.conf"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("share the log"))
+            .stderr(log)
+            .spawn()
+            .expect("start smbd");
+        let server = Server {
+            process,
+            folder,
+            port,
+        };
+        server.wait_until_up();
+        Ok(server)
+    }
+
+    fn configuration(&self, folder: &Path, port: u16) -> String {
+        let at = folder.display();
+        let mut text = format!(
+            "[global]\n    server smb transports = tcp:{port}\n    private dir = {at}/private\n    \
+             state directory = {at}/state\n    lock directory = {at}/run\n    \
+             passdb file = {at}/users\n{}",
+            self.global
+        );
+        // The processes that are not root must reach their folders.
+        set_mode(folder, 0o755);
+        let owner = nix::unistd::User::from_name(USER)
+            .ok()
+            .flatten()
+            .expect("the test's account");
+        for (name, lines) in &self.shares {
+            let path = folder.join("shares").join(name);
+            std::fs::create_dir_all(&path).expect("make a share's folder");
+            chown(&path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).expect("chown");
+            set_mode(&path, 0o777);
+            text.push_str(&format!(
+                "[{name}]\n    path = {}\n{lines}\n",
+                path.display()
+            ));
+        }
+        text
+    }
+}
+
+impl Server {
+    /// One with a writable share called `share`.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// The usual one: a writable share `share`. `None`, noted as a skip, where it cannot run.
+    pub fn start_or_skip() -> Option<Server> {
+        Server::builder()
+            .share("share", "    read only = no")
+            .start_or_skip()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The supervisor's pid.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its folder: `smb.conf`, `smbd.log`, `shares/NAME`, `run`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder of a share.
+    pub fn share(&self, name: &str) -> PathBuf {
+        self.folder().join("shares").join(name)
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder().join("smbd.log")).unwrap_or_default()
+    }
+
+    /// What `smbd status --json` says.
+    pub fn status(&self) -> String {
+        let smbd = lab::binary("smbd").expect("it was started");
+        let output = Command::new(smbd)
+            .arg("--config")
+            .arg(self.folder().join("smb.conf"))
+            .args(["status", "--json"])
+            .output()
+            .expect("run smbd status");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn wait_until_up(&self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(self.address()).is_err() {
+            assert!(
+                Instant::now() < deadline,
+                "the server does not answer; it logged:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl ServerBuilder {
+    /// As [`ServerBuilder::start`]; where it cannot run, the test is noted as skipped.
+    pub fn start_or_skip(self) -> Option<Server> {
+        match self.start() {
+            Ok(server) => Some(server),
+            Err(LabError::Skip(reason)) => {
+                lab::skip::report(&reason);
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The supervisor ends what it started; killing it outright would not let it.
+        let pid = rustix::process::Pid::from_child(&self.process);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < deadline {
+            if let Ok(Some(_)) = self.process.try_wait() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("the server logged:\n{}", self.log());
+        }
+    }
+}
+
+fn add_user(smbd: &Path, folder: &Path, user: &str, password: &str) {
+    let mut child = Command::new(smbd)
+        .arg("--config")
+        .arg(folder.join("smb.conf"))
+        .args(["passwd", "add", user])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("run smbd passwd");
+    let mut input = child.stdin.take().expect("a pipe");
+    writeln!(input, "{password}").expect("give the password");
+    drop(input);
+    let output = child.wait_with_output().expect("smbd passwd");
+    assert!(
+        output.status.success(),
+        "smbd passwd add {user}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A port nobody has now.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+/// tmpfs where there is one: it has user xattrs and no surprises in allocation sizes.
+fn memory_folder() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() {
+        memory
+    } else {
+        std::env::temp_dir()
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+}
