@@ -27,6 +27,7 @@ pub mod ioctl;
 pub mod lease;
 pub mod lock;
 pub mod logoff;
+pub mod multi_protocol;
 pub mod negotiate;
 pub mod negotiate_context;
 pub mod oplock_break;

@@ -45,6 +45,7 @@ fn decode_everything(bytes: &[u8]) -> usize {
         NegotiateResponse::decode(bytes)
             .is_ok_and(|response| response.contexts.iter().all(|context| context.is_ok())),
     );
+    count(multi_protocol::MultiProtocolNegotiate::decode(bytes).is_ok());
     count(nc::PreauthIntegrity::decode(bytes).is_ok());
     count(nc::Compression::decode(bytes).is_ok());
     count(nc::decode_algorithms(bytes).is_ok());
