@@ -1,5 +1,6 @@
 //! The SMB 2 and 3 file server: supervisor, zygote, broker and one child process per client.
 
+pub mod broker;
 pub mod channel;
 pub mod child;
 pub mod config;

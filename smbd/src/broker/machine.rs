@@ -1,0 +1,357 @@
+//! The broker's decisions: messages and deaths in, actions out. No I/O, no clock.
+//!
+//! `C` is a connection's descriptor, or whatever a test uses for one. Which message is allowed
+//! when stands in [`Machine::message`]; a child that breaks it is reported once and ignored from
+//! then on. Times are since an arbitrary start.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use proto::control::broker::{BrokerToSupervisor, ClaimKey, FromBroker, ToBroker};
+use proto::control::{ChildId, MAX_PREFACE};
+
+use super::clients::{Claimed, ClientOffence, Clients};
+use super::files::{FileOffence, Files};
+
+/// Requests of one child kept while a restarted broker waits for the others' state.
+const MAX_HELD: u32 = 1024;
+/// How long a restarted broker waits for children to send their state.
+pub const RESTORE_LIMIT: Duration = Duration::from_secs(2);
+
+/// What is to be done for the machine.
+#[derive(Debug)]
+pub enum Action<C> {
+    ToChild {
+        child: ChildId,
+        message: FromBroker,
+        /// A duplicate of it goes along.
+        connection: Option<Rc<C>>,
+    },
+    ToSupervisor {
+        message: BrokerToSupervisor,
+        /// A duplicate of it goes along.
+        connection: Option<Rc<C>>,
+    },
+}
+
+/// The broker.
+#[derive(Debug)]
+pub struct Machine<C> {
+    children: BTreeMap<ChildId, Child>,
+    clients: Clients<C>,
+    files: Files,
+    service: Service,
+    /// Requests that came before [`Service::Running`].
+    held: VecDeque<(ChildId, ToBroker, Option<C>)>,
+    actions: Vec<Action<C>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Child {
+    phase: ChildPhase,
+    /// Its requests among those held.
+    held: u32,
+}
+
+/// What a child may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChildPhase {
+    /// Its state of before, then `Restored`.
+    Restoring,
+    /// Requests.
+    Requesting,
+    /// Nothing: it broke the rules and is about to be ended.
+    Ignored,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Service {
+    /// The supervisor still names children.
+    Starting,
+    /// Children send their state, at most until then.
+    Restoring(Duration),
+    Running,
+}
+
+/// What a child did that it may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Offence {
+    #[error("a message it may not send now")]
+    OutOfTurn,
+    #[error("more requests than it can have under way")]
+    TooMuch,
+    #[error("a preface over the limit, or a message without its descriptor")]
+    Malformed,
+    #[error("{0}")]
+    Client(#[from] ClientOffence),
+    #[error("{0}")]
+    File(#[from] FileOffence),
+}
+
+impl<C> Action<C> {
+    /// A message alone.
+    pub fn child(child: ChildId, message: FromBroker) -> Action<C> {
+        Action::ToChild {
+            child,
+            message,
+            connection: None,
+        }
+    }
+
+    /// A message alone.
+    pub fn supervisor(message: BrokerToSupervisor) -> Action<C> {
+        Action::ToSupervisor {
+            message,
+            connection: None,
+        }
+    }
+}
+
+impl<C> Default for Machine<C> {
+    fn default() -> Self {
+        Machine {
+            children: BTreeMap::new(),
+            clients: Clients::default(),
+            files: Files::default(),
+            service: Service::Starting,
+            held: VecDeque::new(),
+            actions: Vec::new(),
+        }
+    }
+}
+
+impl<C> Machine<C> {
+    /// The supervisor names a child; one that resumes sends its state first.
+    pub fn child(&mut self, child: ChildId, resumes: bool) {
+        let phase = match resumes {
+            true => ChildPhase::Restoring,
+            false => ChildPhase::Requesting,
+        };
+        self.children.insert(child, Child { phase, held: 0 });
+    }
+
+    /// The supervisor has named every child there was.
+    pub fn start(&mut self, now: Duration) {
+        if self.service == Service::Starting {
+            self.service = Service::Restoring(now.saturating_add(RESTORE_LIMIT));
+            self.run_if_restored(now);
+        }
+    }
+
+    /// A message of a child, with the connection it carries.
+    pub fn message(
+        &mut self,
+        child: ChildId,
+        message: ToBroker,
+        connection: Option<C>,
+        now: Duration,
+    ) {
+        let Some(record) = self.children.get_mut(&child) else {
+            return;
+        };
+        let outcome = match (record.phase, message) {
+            (ChildPhase::Ignored, _) => Ok(()),
+            (
+                ChildPhase::Restoring,
+                ToBroker::OwnerState {
+                    client_guid,
+                    channels,
+                    ..
+                },
+            ) => {
+                if !self.clients.restore(child, client_guid, channels) {
+                    let text = format!(
+                        "child {} and another serve the same client; new connections go to the \
+                         other",
+                        child.0
+                    );
+                    let problem = BrokerToSupervisor::Problem { text };
+                    self.actions.push(Action::supervisor(problem));
+                }
+                Ok(())
+            }
+            (
+                ChildPhase::Restoring,
+                ToBroker::OpenState {
+                    open,
+                    file,
+                    mode,
+                    delete_pending,
+                },
+            ) => self
+                .files
+                .restore(child, open, file, mode, delete_pending)
+                .map_err(Offence::from),
+            (ChildPhase::Restoring, ToBroker::Restored) => {
+                record.phase = ChildPhase::Requesting;
+                self.run_if_restored(now);
+                Ok(())
+            }
+            (
+                ChildPhase::Requesting,
+                ToBroker::OwnerState { .. } | ToBroker::OpenState { .. } | ToBroker::Restored,
+            )
+            | (ChildPhase::Restoring, _) => Err(Offence::OutOfTurn),
+            (ChildPhase::Requesting, request) if self.service == Service::Running => {
+                self.request(child, request, connection, now)
+            }
+            (ChildPhase::Requesting, _) if record.held >= MAX_HELD => Err(Offence::TooMuch),
+            (ChildPhase::Requesting, request) => {
+                record.held += 1;
+                self.held.push_back((child, request, connection));
+                Ok(())
+            }
+        };
+        self.settle(child, outcome, now);
+    }
+
+    /// A child's link is at its end.
+    pub fn gone(&mut self, child: ChildId, now: Duration) {
+        if self.children.remove(&child).is_some() {
+            self.release(child, now);
+            self.run_if_restored(now);
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Duration) {
+        if let Service::Restoring(until) = self.service
+            && now >= until
+        {
+            let text = "a child has not sent its state to the restarted broker; share modes of \
+                        its open files are not checked until it does";
+            let problem = BrokerToSupervisor::Problem { text: text.into() };
+            self.actions.push(Action::supervisor(problem));
+            self.run(now);
+        }
+        self.clients.tick(now, &mut self.actions);
+    }
+
+    /// When `tick` is due.
+    pub fn next_tick(&self) -> Option<Duration> {
+        let restored = match self.service {
+            Service::Restoring(until) => Some(until),
+            _ => None,
+        };
+        [restored, self.clients.next_tick()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What is to be done, in order.
+    pub fn actions(&mut self) -> Vec<Action<C>> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Clients, passes, opens, files.
+    pub fn counts(&self) -> [usize; 4] {
+        let ((clients, passes), (opens, files)) = (self.clients.counts(), self.files.counts());
+        [clients, passes, opens, files]
+    }
+
+    fn request(
+        &mut self,
+        child: ChildId,
+        request: ToBroker,
+        connection: Option<C>,
+        now: Duration,
+    ) -> Result<(), Offence> {
+        let mut answers = Vec::new();
+        match request {
+            ToBroker::Claim {
+                claim,
+                client_guid,
+                dialect,
+                kind,
+                preface,
+            } => {
+                let connection = connection
+                    .filter(|_| preface.len() <= MAX_PREFACE)
+                    .ok_or(Offence::Malformed)?;
+                let claimed = Claimed {
+                    key: ClaimKey { child, claim },
+                    client_guid,
+                    dialect,
+                    kind,
+                    preface,
+                    connection,
+                };
+                self.clients.claim(claimed, now, &mut self.actions)?;
+            }
+            ToBroker::PassAnswer { claim, answer } => {
+                self.clients
+                    .answer(child, claim, answer, &mut self.actions)?;
+            }
+            ToBroker::ChannelClosed => self.clients.channel_closed(child)?,
+            ToBroker::Open { open, file, mode } => {
+                answers.push((child, self.files.open(child, open, file, mode)?));
+            }
+            ToBroker::SetDeletePending { open, on } => {
+                self.files
+                    .set_delete_pending(child, open, on, &mut answers)?;
+            }
+            ToBroker::Close { open } => self.files.close(child, open, &mut answers)?,
+            ToBroker::Deleted { open } => self.files.deleted(child, open)?,
+            ToBroker::OwnerState { .. } | ToBroker::OpenState { .. } | ToBroker::Restored => {
+                return Err(Offence::OutOfTurn);
+            }
+        }
+        self.answer(answers);
+        Ok(())
+    }
+
+    /// Ends a child that broke the rules; it holds nothing from now on.
+    fn settle(&mut self, child: ChildId, outcome: Result<(), Offence>, now: Duration) {
+        let Err(offence) = outcome else {
+            return;
+        };
+        if let Some(record) = self.children.get_mut(&child) {
+            record.phase = ChildPhase::Ignored;
+        }
+        self.release(child, now);
+        let end = BrokerToSupervisor::End {
+            child,
+            reason: format!("it sent the broker {offence}"),
+        };
+        self.actions.push(Action::supervisor(end));
+        self.run_if_restored(now);
+    }
+
+    fn release(&mut self, child: ChildId, now: Duration) {
+        self.held.retain(|(sender, ..)| *sender != child);
+        let mut answers = Vec::new();
+        self.files.release(child, &mut answers);
+        self.answer(answers);
+        self.clients.release(child, now, &mut self.actions);
+    }
+
+    fn answer(&mut self, answers: Vec<(ChildId, FromBroker)>) {
+        let actions = answers
+            .into_iter()
+            .map(|(child, message)| Action::child(child, message));
+        self.actions.extend(actions);
+    }
+
+    fn run_if_restored(&mut self, now: Duration) {
+        let restoring = self
+            .children
+            .values()
+            .any(|record| record.phase == ChildPhase::Restoring);
+        if matches!(self.service, Service::Restoring(_)) && !restoring {
+            self.run(now);
+        }
+    }
+
+    fn run(&mut self, now: Duration) {
+        self.service = Service::Running;
+        while let Some((child, request, connection)) = self.held.pop_front() {
+            let outcome = match self.children.get(&child).map(|record| record.phase) {
+                Some(ChildPhase::Requesting) => self.request(child, request, connection, now),
+                _ => Ok(()),
+            };
+            self.settle(child, outcome, now);
+        }
+    }
+}
