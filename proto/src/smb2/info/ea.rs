@@ -2,7 +2,7 @@
 //! SET_INFO carry, and the list of names a query asks for (FILE_GET_EA_INFORMATION, 2.4.16.1).
 
 use super::list::{EntryList, ListWriter};
-use crate::wire::{Reader, WireError, length_u16};
+use crate::wire::{Reader, WireError};
 
 /// One extended attribute. The name is bytes of the client's code page, without a terminator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +16,24 @@ impl<'a> FullEa<'a> {
     /// The server refuses to go on without understanding this attribute.
     pub const FLAG_NEED_EA: u8 = 0x80;
 
-    /// The list is 4-aligned for this class.
-    ///
-    /// # Panics
-    /// When the name is longer than 255 bytes or the value longer than 65,535.
+    /// Whether the class has room for the attribute: 255 bytes of name, 65,535 of value. A Linux
+    /// file system may hold one byte more.
+    pub fn is_encodable(&self) -> bool {
+        u8::try_from(self.name.len()).is_ok() && u16::try_from(self.value.len()).is_ok()
+    }
+
+    /// Adds the attribute to a list, which is 4-aligned for this class. False: the list is full or
+    /// the attribute is not encodable.
     pub fn write(&self, list: &mut ListWriter<'_>) -> bool {
-        let name_length = u8::try_from(self.name.len()).expect("an attribute name has 255 bytes");
+        let (Ok(name_length), Ok(value_length)) = (
+            u8::try_from(self.name.len()),
+            u16::try_from(self.value.len()),
+        ) else {
+            return false;
+        };
         list.push(|out| {
             out.extend([self.flags, name_length]);
-            out.extend(length_u16(self.value.len()).to_le_bytes());
+            out.extend(value_length.to_le_bytes());
             out.extend_from_slice(self.name);
             out.push(0);
             out.extend_from_slice(self.value);
@@ -95,6 +104,23 @@ mod tests {
             let result: Result<Vec<_>, _> = FullEa::iter(&out[..length]).collect();
             assert!(result.is_err(), "length {length}");
         }
+    }
+
+    #[test]
+    fn what_the_length_fields_cannot_hold_is_left_out() {
+        let value = vec![0; 65_536];
+        let mut attribute = FullEa {
+            flags: 0,
+            name: b"a",
+            value: &value,
+        };
+        let mut out = Vec::new();
+        let mut list = ListWriter::new(&mut out, 4, 100_000);
+        assert!(!attribute.is_encodable() && !attribute.write(&mut list));
+        assert!(list.is_empty());
+        attribute.value = &value[1..];
+        assert!(attribute.is_encodable() && attribute.write(&mut list));
+        assert_eq!(list.len(), 8 + 2 + 65_535);
     }
 
     #[test]
