@@ -1,0 +1,286 @@
+//! A device and a protection domain on it. The context belongs to librdmacm, which keeps it as
+//! long as an identifier is bound to the device: each [`Device`] keeps one for that.
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_int};
+use std::mem::{self, MaybeUninit};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use rdma_sys::{
+    ___ibv_query_port, ibv_ack_async_event, ibv_alloc_pd, ibv_async_event, ibv_context,
+    ibv_dealloc_pd, ibv_get_async_event, ibv_pd, ibv_query_device, ibv_transport_type,
+};
+use rustix::io::ioctl_fionbio;
+use shm::SystemError;
+
+use super::event_channel::EventChannel;
+use super::identifier::Identifier;
+use super::{last_error, verbs_result};
+
+/// What carries the RDMA protocol; MS-SMBD listens on another port for iWARP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// InfiniBand or RoCE.
+    InfiniBand,
+    /// iWARP: RDMA READ sinks need remote write access.
+    Iwarp,
+}
+
+/// What a device can do, as far as SMB Direct asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceLimits {
+    /// Work requests one queue holds.
+    pub max_work_requests: u32,
+    /// Completions one completion queue holds.
+    pub max_completions: u32,
+    /// Scatter elements of one work request.
+    pub max_sge: u32,
+    /// RDMA READs we may have outstanding.
+    pub max_initiator_depth: u8,
+    /// RDMA READs of the peer's we serve at a time.
+    pub max_responder_resources: u8,
+    /// SEND_WITH_INV works.
+    pub send_with_invalidate: bool,
+    /// Longest message of a port, in bytes.
+    pub max_message: u32,
+    /// Active speed of the port, bit/s.
+    pub speed: u64,
+}
+
+/// An RDMA device in use.
+#[derive(Debug)]
+pub struct Device {
+    /// Keeps librdmacm's context of the device.
+    anchor: Identifier,
+    context: NonNull<ibv_context>,
+    name: String,
+    transport: Transport,
+}
+
+/// Memory regions and queue pairs of one domain may be used together, others never.
+#[derive(Debug)]
+pub struct ProtectionDomain {
+    raw: NonNull<ibv_pd>,
+    number: u64,
+    device: Rc<Device>,
+}
+
+thread_local! {
+    static NEXT_DOMAIN: Cell<u64> = const { Cell::new(1) };
+}
+
+impl Device {
+    /// The device `address` belongs to; ENODEV where it belongs to none.
+    pub fn of_address(
+        channel: &Rc<EventChannel>,
+        address: std::net::IpAddr,
+        scope: u32,
+    ) -> Result<Rc<Device>, SystemError> {
+        let mut any_port = SocketAddr::new(address, 0);
+        if let SocketAddr::V6(v6) = &mut any_port {
+            v6.set_scope_id(scope);
+        }
+        let anchor = Identifier::new(channel)?;
+        anchor.bind(any_port)?;
+        // SAFETY: the identifier is live; binding set `verbs` to the device's context or left null.
+        let context = unsafe { (*anchor.raw()).verbs };
+        let context = NonNull::new(context).ok_or_else(|| SystemError {
+            operation: "find the device of an address",
+            source: std::io::Error::from_raw_os_error(libc::ENODEV),
+        })?;
+        Ok(Rc::new(Device::with_anchor(anchor, context)?))
+    }
+
+    /// The device a connection's identifier came in on, or was resolved to.
+    pub fn name_of(identifier: &Identifier) -> Option<String> {
+        // SAFETY: the identifier is live and `verbs` is null or the context of its device.
+        unsafe { NonNull::new((*identifier.raw()).verbs).map(|context| name_of(context)) }
+    }
+
+    fn with_anchor(
+        anchor: Identifier,
+        context: NonNull<ibv_context>,
+    ) -> Result<Device, SystemError> {
+        // SAFETY: the context is live as long as the anchor; its device's fields are plain values.
+        let (name, transport, async_fd) = unsafe {
+            let device = (*context.as_ptr()).device;
+            (
+                name_of(context),
+                (*device).transport_type,
+                BorrowedFd::borrow_raw((*context.as_ptr()).async_fd),
+            )
+        };
+        let transport = match transport {
+            ibv_transport_type::IBV_TRANSPORT_IWARP => Transport::Iwarp,
+            _ => Transport::InfiniBand,
+        };
+        ioctl_fionbio(async_fd, true)
+            .map_err(SystemError::of("make a device's events non-blocking"))?;
+        Ok(Device {
+            anchor,
+            context,
+            name,
+            transport,
+        })
+    }
+
+    /// As `rdma link` and `ibv_devices` show it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What carries it.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    pub(super) fn context(&self) -> *mut ibv_context {
+        self.context.as_ptr()
+    }
+
+    /// Asks the device and the port its address belongs to.
+    pub fn limits(&self) -> Result<DeviceLimits, SystemError> {
+        // SAFETY: both structures are plain C values for which zeroes are valid, and the calls
+        // fill them for the live context; `port_num` was set by binding.
+        let (device, port) = unsafe {
+            let mut device = mem::zeroed::<rdma_sys::ibv_device_attr>();
+            verbs_result(
+                "query a device",
+                ibv_query_device(self.context(), &mut device),
+            )?;
+            let mut port = mem::zeroed::<rdma_sys::ibv_port_attr>();
+            let number = (*self.anchor.raw()).port_num.max(1);
+            verbs_result(
+                "query a port",
+                ___ibv_query_port(self.context(), number, &mut port),
+            )?;
+            (device, port)
+        };
+        const MEM_MGT_EXTENSIONS: u32 = 1 << 21;
+        Ok(DeviceLimits {
+            max_work_requests: at_least_one(device.max_qp_wr),
+            max_completions: at_least_one(device.max_cqe),
+            max_sge: at_least_one(device.max_sge),
+            max_initiator_depth: device.max_qp_init_rd_atom.clamp(1, 255) as u8,
+            max_responder_resources: device.max_qp_rd_atom.clamp(1, 255) as u8,
+            send_with_invalidate: device.device_cap_flags & MEM_MGT_EXTENSIONS != 0,
+            max_message: port.max_msg_sz.max(4096),
+            speed: link_speed(port.active_speed, port.active_width),
+        })
+    }
+
+    /// The next asynchronous event's number (`enum ibv_event_type`), acknowledged; `None` when
+    /// there is none now.
+    pub fn next_event(&self) -> Option<u32> {
+        let mut event = MaybeUninit::<ibv_async_event>::zeroed();
+        // SAFETY: the context is live and the event's memory is ours. The kind is read as a plain
+        // integer: rdma-sys makes it a Rust enum, for which an unknown value would be undefined.
+        unsafe {
+            if ibv_get_async_event(self.context(), event.as_mut_ptr()) != 0 {
+                return None;
+            }
+            let kind = (&raw const (*event.as_ptr()).event_type)
+                .cast::<u32>()
+                .read();
+            ibv_ack_async_event(event.as_mut_ptr());
+            Some(kind)
+        }
+    }
+
+    /// Readable when [`Device::next_event`] has something.
+    pub fn events(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to the context, which lives as long as this device.
+        unsafe { BorrowedFd::borrow_raw((*self.context()).async_fd) }
+    }
+}
+
+impl ProtectionDomain {
+    /// A new domain.
+    pub fn new(device: &Rc<Device>) -> Result<Rc<ProtectionDomain>, SystemError> {
+        // SAFETY: the context lives as long as the device kept below.
+        let raw = unsafe { ibv_alloc_pd(device.context()) };
+        let raw = NonNull::new(raw).ok_or_else(|| last_error("allocate a protection domain"))?;
+        Ok(Rc::new(ProtectionDomain {
+            raw,
+            number: NEXT_DOMAIN.replace(NEXT_DOMAIN.get() + 1),
+            device: device.clone(),
+        }))
+    }
+
+    pub(super) fn raw(&self) -> *mut ibv_pd {
+        self.raw.as_ptr()
+    }
+
+    /// Never used for another domain of this process.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The device it is on.
+    pub fn device(&self) -> &Rc<Device> {
+        &self.device
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events()
+    }
+}
+
+impl Drop for ProtectionDomain {
+    fn drop(&mut self) {
+        // SAFETY: regions and queue pairs hold a reference to their domain, so none is left.
+        unsafe { ibv_dealloc_pd(self.raw()) };
+    }
+}
+
+/// # Safety
+/// `context` is live.
+unsafe fn name_of(context: NonNull<ibv_context>) -> String {
+    // SAFETY: the name is a C string within the device, which lives as long as the context.
+    let name = unsafe { CStr::from_ptr((*(*context.as_ptr()).device).name.as_ptr()) };
+    name.to_string_lossy().into_owned()
+}
+
+fn at_least_one(value: c_int) -> u32 {
+    value.max(1) as u32
+}
+
+/// Bit/s from the encodings of InfiniBand's PortInfo: lanes by width, speed per lane.
+fn link_speed(speed: u8, width: u8) -> u64 {
+    let lanes = match width {
+        1 => 1,
+        2 => 4,
+        4 => 8,
+        8 => 12,
+        16 => 2,
+        _ => 0,
+    };
+    let lane = match speed {
+        1 => 2_500_000_000,
+        2 => 5_000_000_000,
+        4 | 8 => 10_000_000_000,
+        16 => 14_000_000_000,
+        32 => 25_000_000_000,
+        64 => 50_000_000_000,
+        128 => 100_000_000_000,
+        _ => 0,
+    };
+    lanes * lane
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_follow_lanes_and_rate() {
+        assert_eq!(link_speed(32, 2), 100_000_000_000);
+        assert_eq!(link_speed(4, 1), 10_000_000_000);
+        assert_eq!(link_speed(0, 2), 0, "unknown is 0, never a guess");
+    }
+}
