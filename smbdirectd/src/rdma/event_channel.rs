@@ -22,16 +22,6 @@ pub struct EventChannel {
     raw: NonNull<rdma_event_channel>,
 }
 
-/// The most private data an event carries.
-const MAX_PRIVATE_DATA: usize = 256;
-
-/// Bytes the peer sent with its connection request or answer.
-#[derive(Clone, Copy)]
-pub struct PrivateData {
-    bytes: [u8; MAX_PRIVATE_DATA],
-    length: usize,
-}
-
 /// What happened.
 #[derive(Debug)]
 pub enum CmEventKind {
@@ -40,12 +30,12 @@ pub enum CmEventKind {
     ConnectRequest {
         /// The new connection's identifier; its token is 0 until set.
         identifier: Identifier,
-        /// RDMA READs the peer may have outstanding towards us.
+        /// RDMA READs this side may have outstanding; 0 if the peer did not say.
         initiator_depth: u8,
-        /// RDMA READs the peer takes from us at a time.
+        /// RDMA READs the peer wants to have outstanding; 0 if it did not say.
         responder_resources: u8,
         /// What came with the request.
-        private_data: PrivateData,
+        private_data: Box<[u8]>,
     },
     /// Active: the peer's address belongs to this device now.
     AddressResolved,
@@ -81,19 +71,6 @@ pub struct CmEvent {
     pub status: i32,
     /// What happened.
     pub kind: CmEventKind,
-}
-
-impl PrivateData {
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Debug for PrivateData {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} bytes", self.length)
-    }
 }
 
 impl EventChannel {
@@ -138,19 +115,14 @@ impl EventChannel {
             let kind = match raw.event {
                 kind::RDMA_CM_EVENT_CONNECT_REQUEST => {
                     subject = token(raw.listen_id);
-                    let mut private_data = PrivateData {
-                        bytes: [0; MAX_PRIVATE_DATA],
-                        length: 0,
-                    };
-                    if !conn.private_data.is_null() {
-                        private_data.length =
-                            usize::from(conn.private_data_len).min(MAX_PRIVATE_DATA);
-                        ptr::copy_nonoverlapping(
-                            conn.private_data.cast::<u8>(),
-                            private_data.bytes.as_mut_ptr(),
-                            private_data.length,
-                        );
+                    let private_data = match NonNull::new(conn.private_data.cast_mut()) {
+                        Some(data) => std::slice::from_raw_parts(
+                            data.as_ptr().cast::<u8>(),
+                            usize::from(conn.private_data_len),
+                        ),
+                        None => &[],
                     }
+                    .into();
                     let identifier = Identifier::received(self, raw.id);
                     identifier.set_token(0);
                     CmEventKind::ConnectRequest {

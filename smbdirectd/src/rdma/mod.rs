@@ -14,7 +14,7 @@ mod receive_buffers;
 mod work_request;
 
 pub use device::{Device, DeviceLimits, ProtectionDomain, Transport};
-pub use event_channel::{CmEvent, CmEventKind, EventChannel, PrivateData};
+pub use event_channel::{CmEvent, CmEventKind, EventChannel};
 pub use identifier::Identifier;
 pub use memory_region::{
     Access, KeptMapping, LiveObjects, LocalRange, MemoryRegion, Slab, live_objects,

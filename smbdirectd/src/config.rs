@@ -1,0 +1,141 @@
+//! The settings the supervisor sends, as the limits each part works with. Every count is computed
+//! here, in one place, one line per holder.
+
+use proto::control::gateway::GatewaySettings;
+use proto::smbdirect::Parameters;
+
+use crate::rdma::DeviceLimits;
+
+/// SENDs of one connection outstanding: enough for two round trips of a fast link.
+const OUTSTANDING_SENDS: u16 = 64;
+/// RDMA WRITEs and READs of one connection outstanding.
+const OUTSTANDING_RDMA: u32 = 256;
+/// RDMA READs towards one client outstanding, if its device and ours serve as many.
+const OUTSTANDING_READS: u8 = 16;
+/// Credits of a client nobody has authenticated.
+const UNATTACHED_CREDITS: u16 = 10;
+/// Reassembly memory of all unattached connections, in bytes.
+const UNATTACHED_POOL: u64 = 16 << 20;
+/// Queues a driver pins for one connection, at most, in bytes.
+const QUEUE_MEMORY: u64 = 512 << 10;
+
+/// Limits of one run.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    settings: GatewaySettings,
+    /// READs to have outstanding towards a client at most.
+    pub max_reads: u8,
+}
+
+impl Limits {
+    /// From the supervisor's settings.
+    pub fn new(settings: GatewaySettings) -> Limits {
+        Limits {
+            settings,
+            max_reads: OUTSTANDING_READS,
+        }
+    }
+
+    /// The settings they come from.
+    pub fn settings(&self) -> &GatewaySettings {
+        &self.settings
+    }
+
+    /// What a connection offers, on a device that can do so much.
+    pub fn parameters(&self, device: &DeviceLimits) -> Parameters {
+        let server = Parameters::server();
+        let room = device.max_work_requests.min(u32::from(u16::MAX)) as u16;
+        Parameters {
+            receive_credit_max: self
+                .settings
+                .receive_credits
+                .min(room.saturating_sub(1))
+                .max(1),
+            max_receive_size: self.settings.max_receive_size,
+            max_fragmented_receive_size: self.settings.max_fragmented_receive_size,
+            max_read_write_size: self.settings.max_read_write.min(crate::memory::PART_SIZE),
+            max_outstanding_sends: OUTSTANDING_SENDS.min(room / 4).max(1),
+            ..server
+        }
+    }
+
+    /// RDMA WRITEs and READs a connection's send queue has room for.
+    pub fn rdma_depth(&self, device: &DeviceLimits) -> u32 {
+        OUTSTANDING_RDMA.min(device.max_work_requests / 2).max(1)
+    }
+
+    /// Credits before a child attaches.
+    pub fn unattached_credits(&self) -> u16 {
+        UNATTACHED_CREDITS.min(self.settings.receive_credits).max(1)
+    }
+
+    /// Bytes of reassembly memory for unattached connections.
+    pub fn pool(&self) -> u64 {
+        UNATTACHED_POOL
+    }
+
+    /// Bytes this process may pin: the regions' budget, and for each connection its buffers.
+    pub fn pinned_limit(&self) -> u64 {
+        let credits = u64::from(self.settings.receive_credits) + 1;
+        let receive = credits * u64::from(self.settings.max_receive_size.max(512));
+        let send = u64::from(OUTSTANDING_SENDS) * 1408;
+        let connection = (receive + send + QUEUE_MEMORY).next_multiple_of(4096);
+        self.settings
+            .memory_budget
+            .saturating_add(connection.saturating_mul(u64::from(self.settings.max_connections)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> GatewaySettings {
+        GatewaySettings {
+            uid: 0,
+            gid: 0,
+            devices: Vec::new(),
+            port_override: None,
+            memory_budget: 1 << 30,
+            client_memory: 1 << 28,
+            max_connections: 100,
+            receive_credits: 255,
+            max_read_write: 8 << 20,
+            max_receive_size: 1364,
+            max_fragmented_receive_size: 1 << 20,
+        }
+    }
+
+    fn device(max_work_requests: u32) -> DeviceLimits {
+        DeviceLimits {
+            max_work_requests,
+            max_completions: 1 << 16,
+            max_sge: 16,
+            max_initiator_depth: 16,
+            max_responder_resources: 16,
+            send_with_invalidate: true,
+            max_message: 1 << 30,
+            speed: 0,
+        }
+    }
+
+    #[test]
+    fn what_a_connection_offers_is_valid_on_a_small_device_too() {
+        let limits = Limits::new(settings());
+        for work_requests in [16, 128, 16384, u32::MAX] {
+            let device = device(work_requests);
+            let parameters = limits.parameters(&device);
+            parameters.validate().unwrap();
+            let sends = u32::from(parameters.max_outstanding_sends) + limits.rdma_depth(&device);
+            assert!(sends < work_requests, "{sends} of {work_requests}");
+            assert!(u32::from(parameters.receive_queue_depth()) <= work_requests);
+        }
+    }
+
+    #[test]
+    fn the_lock_limit_covers_the_budget_and_every_connection() {
+        let limits = Limits::new(settings());
+        let reserve = limits.pinned_limit() - (1 << 30);
+        assert!(reserve >= 100 * (256 * 1364 + 64 * 1364));
+    }
+}

@@ -1,0 +1,364 @@
+//! The device's side of a connection: completions in, chains of work requests out.
+
+use proto::relay::Outcome;
+use proto::smbdirect::{MessageKey, Outgoing, Received};
+use proto::time::Timestamp;
+
+use super::{Connection, Parked, Shared, Stage};
+use crate::gateway::ending::Ending;
+use crate::gateway::operations::{Finished, ReplyBody};
+use crate::gateway::send_queue::Purpose;
+use crate::rdma::{Completion, Operation, Status, WorkRequest};
+use crate::relay::{Fragment, Segment};
+use proto::relay::RegionRange;
+
+impl Connection {
+    /// The completion channel is readable.
+    pub fn handle_completions(&mut self, now: Timestamp, shared: &mut Shared) {
+        let mut completions = std::mem::take(&mut shared.completions);
+        completions.clear();
+        if let Err(error) = self.queue_pair.poll(&mut completions) {
+            self.end(now, error.into());
+        }
+        for completion in &completions {
+            let handled = if completion.receive {
+                self.handle_receive(now, *completion, shared)
+            } else {
+                self.handle_sent(now, *completion, shared)
+            };
+            if let Err(ending) = handled {
+                self.end(now, ending);
+            }
+        }
+        shared.completions = completions;
+        self.check_drained(now);
+    }
+
+    fn handle_receive(
+        &mut self,
+        now: Timestamp,
+        completion: Completion,
+        shared: &mut Shared,
+    ) -> Result<(), Ending> {
+        let Ok(buffer) = u32::try_from(completion.id) else {
+            return Ok(());
+        };
+        if !self.receive.complete(completion.id, completion.length) {
+            self.send_queue.note_duplicate();
+            return Ok(());
+        }
+        match completion.status {
+            Status::Success if self.is_receiving() => {}
+            Status::Success => {
+                self.receive.release(buffer);
+                return Ok(());
+            }
+            Status::Flushed => {
+                self.receive.release(buffer);
+                // The peer's disconnect flushes before the connection manager tells.
+                return match self.stage {
+                    Stage::Open => Err(Ending::disconnected()),
+                    _ => Ok(()),
+                };
+            }
+            Status::Failed(status, name) => {
+                self.receive.release(buffer);
+                return Err(Ending::failed_request("a receive", status, name));
+            }
+        }
+        let received = self.machine.handle_receive(now, self.receive.bytes(buffer));
+        match received {
+            Ok(Received::Fragment {
+                data,
+                message_length,
+                offset_in_message,
+                last,
+            }) => {
+                let fragment = Fragment {
+                    message_length,
+                    offset: offset_in_message,
+                    last,
+                };
+                self.take_fragment(
+                    now,
+                    Parked {
+                        buffer,
+                        data,
+                        fragment,
+                    },
+                    shared,
+                )
+            }
+            Ok(Received::Negotiated | Received::Empty | Received::Refused { .. }) => {
+                self.receive.release(buffer);
+                Ok(())
+            }
+            Err(violation) => {
+                self.receive.release(buffer);
+                Err(violation.into())
+            }
+        }
+    }
+
+    fn is_receiving(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    /// A completion of the send queue.
+    fn handle_sent(
+        &mut self,
+        now: Timestamp,
+        completion: Completion,
+        shared: &mut Shared,
+    ) -> Result<(), Ending> {
+        if !self.send_queue.holds(completion.id) {
+            self.send_queue.note_duplicate();
+            return Ok(());
+        }
+        let mut sends = 0;
+        let mut failed = None;
+        while let Some((number, purpose)) = self.send_queue.retire(completion.id) {
+            // Requests before the one named succeeded, whatever became of it.
+            let done = number < completion.id || completion.status == Status::Success;
+            if let Status::Failed(status, name) = completion.status
+                && !done
+            {
+                failed = Some(Ending::failed_request(what(purpose), status, name));
+            }
+            let key = match purpose {
+                Purpose::Send { slot, reply } => {
+                    self.free_slots.push(slot);
+                    sends += 1;
+                    reply
+                }
+                Purpose::Write { reply, length } => {
+                    if done {
+                        self.write_bytes += u64::from(length);
+                        shared.totals.rdma_write_bytes += u64::from(length);
+                    }
+                    Some(reply)
+                }
+                Purpose::Read { operation, length } => {
+                    if done {
+                        self.read_bytes += u64::from(length);
+                        shared.totals.rdma_read_bytes += u64::from(length);
+                    }
+                    Some(operation)
+                }
+                Purpose::Marker => None,
+            };
+            // An operation one of whose requests failed is reported by the teardown.
+            if done
+                && let Some(key) = key
+                && let Some(finished) = self.operations.retired(key)
+            {
+                self.report(finished, Outcome::Done);
+            }
+        }
+        self.machine.handle_send_complete(now, sends);
+        match (failed, completion.status, self.stage) {
+            (Some(ending), ..) => Err(ending),
+            (None, Status::Flushed, Stage::Open | Stage::Finishing { .. }) => {
+                Err(Ending::disconnected())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Posts the receives the machine asks for, as far as buffers are free.
+    pub(super) fn post_receives(&mut self) -> Result<bool, shm::SystemError> {
+        let wanted = self.machine.receives_to_post();
+        if wanted == 0 {
+            return Ok(false);
+        }
+        let posted = self
+            .queue_pair
+            .post_receives(&mut self.receive, u32::from(wanted))?;
+        if posted > 0 {
+            self.machine.handle_posted(posted);
+        }
+        Ok(posted > 0)
+    }
+
+    /// Posts all that may be posted now, each round as one chain.
+    pub(super) fn pump(&mut self, now: Timestamp, shared: &mut Shared) -> Result<(), Ending> {
+        loop {
+            let posted = self.post_receives()?;
+            let mut chain = std::mem::take(&mut shared.chain);
+            chain.clear();
+            let before = self.send_queue.len();
+            let result = match self.build_chain(now, &mut chain) {
+                Ok(()) => self.post_chain(&mut chain),
+                Err(ending) => Err((0, ending)),
+            }
+            .map_err(|(posted, ending)| {
+                self.send_queue.withdraw_all_but(before + posted);
+                ending
+            });
+            let sent = !chain.is_empty();
+            shared.chain = chain;
+            result?;
+            if !posted && !sent {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The error says how many of the chain were posted nevertheless.
+    fn post_chain(&mut self, chain: &mut [WorkRequest]) -> Result<(), (usize, Ending)> {
+        // With its last request signaled, every chain is retired whole.
+        if let Some(last) = chain.last_mut() {
+            last.signaled = true;
+        }
+        self.queue_pair
+            .post_send(chain)
+            .map_err(|refused| (refused.posted, Ending::from(refused.error)))
+    }
+
+    /// READs as the peer serves them; then, reply by reply, WRITEs and the message behind them.
+    fn build_chain(&mut self, now: Timestamp, chain: &mut Vec<WorkRequest>) -> Result<(), Ending> {
+        while self.operations.has_read() && self.send_queue.has_room_for_read() {
+            let Some((operation, segment, last)) = self.operations.next_read() else {
+                break;
+            };
+            let id = self.send_queue.add(Purpose::Read {
+                operation,
+                length: segment.length,
+            });
+            let mut request = self.rdma_request(id, segment, |address, token| Operation::Read {
+                address,
+                token,
+            })?;
+            request.signaled = last;
+            chain.push(request);
+        }
+        loop {
+            while self.operations.has_write() && self.send_queue.has_room_for_write() {
+                let Some((reply, segment)) = self.operations.next_write() else {
+                    break;
+                };
+                let id = self.send_queue.add(Purpose::Write {
+                    reply,
+                    length: segment.length,
+                });
+                chain.push(
+                    self.rdma_request(id, segment, |address, token| Operation::Write {
+                        address,
+                        token,
+                    })?,
+                );
+            }
+            let Some((key, reply)) = self.operations.next_reply() else {
+                break;
+            };
+            let token = reply
+                .invalidate
+                .filter(|_| self.device_limits.send_with_invalidate);
+            self.machine
+                .queue_message(MessageKey(key as u64), reply.length, token)
+                .map_err(Ending::relay)?;
+        }
+        while !self.free_slots.is_empty()
+            && let Some(outgoing) = self.machine.poll_send(now)
+        {
+            chain.push(self.send_request(&outgoing)?);
+            if outgoing.disconnect_after {
+                let reason = self.machine.close_reason();
+                self.finish(now, reason.map_or_else(Ending::disconnected, Ending::from));
+            }
+        }
+        Ok(())
+    }
+
+    fn rdma_request(
+        &self,
+        id: u64,
+        segment: Segment,
+        operation: impl FnOnce(u64, u32) -> Operation,
+    ) -> Result<WorkRequest, Ending> {
+        let range = RegionRange {
+            offset: segment.offset,
+            length: segment.length,
+        };
+        let local = self
+            .attachment
+            .as_ref()
+            .and_then(|region| region.local(range));
+        Ok(WorkRequest {
+            id,
+            operation: operation(segment.address, segment.token),
+            first: local.ok_or_else(|| Ending::relay("a range is not registered"))?,
+            second: None,
+            signaled: false,
+        })
+    }
+
+    /// A message of the machine's, from a slot: the header, and behind it the bytes of an inline
+    /// reply; bytes of the region are sent from where they are.
+    fn send_request(&mut self, outgoing: &Outgoing) -> Result<WorkRequest, Ending> {
+        let inconsistent = || Ending::relay("a reply has no bytes where its length says so");
+        let slot = self.free_slots.pop().ok_or_else(inconsistent)?;
+        let start = usize::from(slot) * self.slot_size as usize;
+        let header = outgoing.header.as_bytes();
+        let mut length = header.len();
+        let mut copied = self.slots.copy_in(start, header);
+        let mut second = None;
+        let mut key = None;
+        if let Some(payload) = &outgoing.payload {
+            let reply = payload.message.0 as usize;
+            key = Some(reply);
+            let body = &self.operations.reply(reply).ok_or_else(inconsistent)?.body;
+            match body {
+                ReplyBody::Inline(bytes) => {
+                    let range = payload.range.start as usize..payload.range.end as usize;
+                    let part = bytes.get(range).ok_or_else(inconsistent)?;
+                    copied &= self.slots.copy_in(start + length, part);
+                    length += part.len();
+                }
+                ReplyBody::InRegion(whole) => {
+                    let range = RegionRange {
+                        offset: whole.offset + u64::from(payload.range.start),
+                        length: payload.range.end - payload.range.start,
+                    };
+                    let local = self
+                        .attachment
+                        .as_ref()
+                        .and_then(|region| region.local(range));
+                    second = Some(local.ok_or_else(inconsistent)?);
+                }
+            }
+        }
+        let first = self.slots.region().range(start as u64, length as u32);
+        let first = first.filter(|_| copied).ok_or_else(inconsistent)?;
+        let id = self.send_queue.add(Purpose::Send { slot, reply: key });
+        if let Some(key) = key {
+            self.operations.posted_send(key, outgoing.last_of_message);
+        }
+        Ok(WorkRequest {
+            id,
+            operation: Operation::Send {
+                invalidate: outgoing.invalidate,
+            },
+            first,
+            second,
+            signaled: false,
+        })
+    }
+
+    /// Tells the child how an operation ended.
+    pub(super) fn report(&mut self, finished: Finished, outcome: Outcome) {
+        self.tell(&match finished {
+            Finished::Read(operation) => proto::relay::ToChild::PayloadReady { operation, outcome },
+            Finished::Reply(operation) => proto::relay::ToChild::Sent { operation, outcome },
+        });
+    }
+}
+
+fn what(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Send { .. } => "a SEND",
+        Purpose::Write { .. } => "an RDMA WRITE (the client's READ)",
+        Purpose::Read { .. } => "an RDMA READ (the client's WRITE)",
+        Purpose::Marker => "the last request",
+    }
+}

@@ -1,0 +1,494 @@
+//! One RDMA connection: connects its protocol machine, its queue pair and its child's relay.
+//!
+//! ```text
+//! Open --close, refused--> Finishing --all sent--> Draining --all reaped--> Drained --> gone
+//!   `---- any error, peer or child gone ------------^
+//! ```
+//!
+//! The gateway calls `handle_*` with what happened and then, once a turn, [`Connection::advance`],
+//! which posts and sends everything that follows. An ending is latched; what remains is reaping.
+
+mod child_side;
+mod device_side;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use proto::control::ConnectionId;
+use proto::control::gateway::{ConnectionStatus, GatewayTotals};
+use proto::relay::{CloseReason, Outcome, ToChild};
+use proto::smbdirect::{self, Role};
+use proto::time::Timestamp;
+use shm::SystemError;
+use shm::link::{Datagram, Link, SocketLink};
+
+use super::ending::Ending;
+use super::operations::Operations;
+use super::send_queue::{Purpose, SendQueue};
+use crate::config::Limits;
+use crate::memory::{Attachment, Memory};
+use crate::rdma::Access;
+use crate::rdma::{
+    Completion, Device, DeviceLimits, Identifier, Operation, ProtectionDomain, QueuePair,
+    QueuePairLimits, ReceiveBuffers, Slab, WorkRequest,
+};
+use crate::relay::{Fragment, Inbound, Phase, Pool};
+
+/// How long a connection may live without a child that asks for RDMA rights.
+const UNATTACHED: Duration = Duration::from_secs(45);
+/// How long what is queued may take to leave once the connection is to end in order.
+const FINISHING: Duration = Duration::from_secs(5);
+/// How long the device may take to give every work request back. After it the queue pair is
+/// destroyed with requests still out, which takes them back as surely.
+const DRAINING: Duration = Duration::from_secs(5);
+/// How long the child may take to read its last records, and the peer to answer the disconnect.
+const LINGERING: Duration = Duration::from_secs(2);
+/// Datagrams read from one child before others have their turn.
+const DATAGRAMS_A_TURN: usize = 16;
+
+/// What connections share; handed in by the gateway.
+#[derive(Debug)]
+pub struct Shared {
+    /// Regions and budgets.
+    pub memory: Memory,
+    /// Reassembly memory of unattached connections.
+    pub pool: Pool,
+    /// Counters of the whole daemon.
+    pub totals: GatewayTotals,
+    /// The one buffer datagrams are read into.
+    pub datagram: Datagram,
+    /// Limits from the configuration.
+    pub limits: Limits,
+    /// Scratch: completions of one poll.
+    pub completions: Vec<Completion>,
+    /// Scratch: the chain to post.
+    pub chain: Vec<WorkRequest>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    Finishing { until: Timestamp },
+    Draining { until: Timestamp },
+    Drained { until: Timestamp },
+}
+
+/// A fragment whose receive buffer waits for room at the child.
+#[derive(Debug)]
+struct Parked {
+    buffer: u32,
+    data: std::ops::Range<usize>,
+    fragment: Fragment,
+}
+
+/// A connection, from its request to the last completion.
+#[derive(Debug)]
+pub struct Connection {
+    // First, so that it is destroyed before the memory it was given.
+    queue_pair: QueuePair,
+    receive: ReceiveBuffers,
+    slots: Slab,
+    slot_size: u32,
+    free_slots: Vec<u16>,
+    domain: Rc<ProtectionDomain>,
+    device_limits: DeviceLimits,
+    number: ConnectionId,
+    peer: SocketAddr,
+    local: SocketAddr,
+    machine: smbdirect::Connection,
+    send_queue: SendQueue,
+    operations: Operations,
+    inbound: Inbound,
+    parked: VecDeque<Parked>,
+    link: Option<SocketLink>,
+    link_blocked: bool,
+    /// The child's end, until the supervisor has it.
+    announcement: Option<OwnedFd>,
+    phase: Phase,
+    attachment: Option<Attachment>,
+    attach_by: Option<Timestamp>,
+    stage: Stage,
+    ending: Option<Ending>,
+    established: bool,
+    peer_gone: bool,
+    read_bytes: u64,
+    write_bytes: u64,
+}
+
+impl Connection {
+    /// Makes everything the connection needs, posts the first receive and accepts.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one caller, each a different thing"
+    )]
+    pub fn accept(
+        number: ConnectionId,
+        identifier: Identifier,
+        domain: &Rc<ProtectionDomain>,
+        device_limits: DeviceLimits,
+        peer_depth: u8,
+        peer_resources: u8,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Result<Connection, SystemError> {
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let peer = identifier.peer_address().unwrap_or(unknown);
+        let local = identifier.local_address().unwrap_or(unknown);
+        let parameters = limits.parameters(&device_limits);
+        let sends = parameters.max_outstanding_sends;
+        let depth = QueuePairLimits {
+            send: u32::from(sends) + limits.rdma_depth(&device_limits) + 1,
+            receive: u32::from(parameters.receive_queue_depth()),
+        };
+        let queue_pair = match QueuePair::new(identifier, domain, depth) {
+            Ok(queue_pair) => queue_pair,
+            Err((error, identifier)) => {
+                // The peer hears of it at once instead of waiting for its own timeout.
+                let _ = identifier.reject();
+                return Err(error);
+            }
+        };
+        let slot_size = parameters
+            .max_send_size
+            .max(smbdirect::Header::MAX as u32)
+            .next_multiple_of(64);
+        let slots = Slab::new(
+            domain,
+            slot_size as usize * usize::from(sends),
+            Access::Local,
+        )?;
+        let mut receive = ReceiveBuffers::new(parameters.negotiate_buffer_size());
+        receive.grow(domain, u32::from(limits.unattached_credits()) + 1)?;
+        let mut machine = smbdirect::Connection::new(Role::Passive, parameters, now);
+        machine.limit_receive_credits(limits.unattached_credits());
+        let own_depth = device_limits.max_initiator_depth.min(limits.max_reads);
+        let initiator_depth = agreed(own_depth, peer_depth);
+        let resources = agreed(device_limits.max_responder_resources.min(1), peer_resources);
+
+        let mut connection = Connection {
+            queue_pair,
+            receive,
+            slots,
+            slot_size,
+            free_slots: (0..sends).rev().collect(),
+            domain: domain.clone(),
+            device_limits,
+            number,
+            peer,
+            local,
+            machine,
+            send_queue: SendQueue::new(
+                limits.rdma_depth(&device_limits),
+                u32::from(initiator_depth),
+            ),
+            operations: Operations::default(),
+            inbound: Inbound::new(),
+            parked: VecDeque::new(),
+            link: None,
+            link_blocked: false,
+            announcement: None,
+            phase: Phase::Greeted,
+            attachment: None,
+            attach_by: None,
+            stage: Stage::Open,
+            ending: None,
+            established: false,
+            peer_gone: false,
+            read_bytes: 0,
+            write_bytes: 0,
+        };
+        connection.post_receives()?;
+        connection.queue_pair.accept(initiator_depth, resources)?;
+        Ok(connection)
+    }
+
+    /// Its number.
+    pub fn number(&self) -> ConnectionId {
+        self.number
+    }
+
+    /// The client.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address it reached.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The device it is on.
+    pub fn device(&self) -> &Rc<Device> {
+        self.domain.device()
+    }
+
+    /// Nobody is known to have logged on over it.
+    pub fn is_unattached(&self) -> bool {
+        !self.phase.is_authenticated()
+    }
+
+    /// Sets the number its connection manager events carry.
+    pub fn set_token(&self, token: u64) {
+        self.queue_pair.identifier().set_token(token);
+    }
+
+    /// Readable when completions wait.
+    pub fn completion_channel(&self) -> BorrowedFd<'_> {
+        self.queue_pair.as_fd()
+    }
+
+    /// The relay socket, once there is one, and whether writability is waited for.
+    pub fn relay(&self) -> Option<(BorrowedFd<'_>, bool)> {
+        self.link
+            .as_ref()
+            .map(|link| (link.descriptor(), self.link_blocked))
+    }
+
+    /// The child's end of a relay that was just made, for the supervisor.
+    pub fn take_announcement(&mut self) -> Option<OwnedFd> {
+        self.announcement.take()
+    }
+
+    /// For a status query.
+    pub fn status(&self) -> ConnectionStatus {
+        let counters = self.machine.counters();
+        let state = match self.stage {
+            Stage::Open => self.machine.state().name(),
+            Stage::Finishing { .. } => "closing",
+            Stage::Draining { .. } => "draining",
+            Stage::Drained { .. } => "drained",
+        };
+        ConnectionStatus {
+            connection: self.number,
+            peer: self.peer,
+            local: self.local,
+            device: self.device().name().to_string(),
+            state: state.to_string(),
+            rdma_read_bytes: self.read_bytes,
+            rdma_write_bytes: self.write_bytes,
+            messages_in: counters.messages_received,
+            messages_out: counters.messages_sent,
+            send_credits: u32::from(self.machine.credits().held),
+        }
+    }
+
+    /// When [`Connection::handle_deadline`] is due.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        match self.stage {
+            Stage::Open => earlier(self.machine.deadline(), self.attach_by),
+            Stage::Finishing { until } | Stage::Draining { until } | Stage::Drained { until } => {
+                Some(until)
+            }
+        }
+    }
+
+    /// Everything is reaped and told: the connection may be dropped.
+    pub fn is_gone(&self, now: Timestamp) -> bool {
+        let Stage::Drained { until } = self.stage else {
+            return false;
+        };
+        let told = self.link.as_ref().is_none_or(|link| link.waiting() == 0);
+        (told && self.peer_gone) || now >= until
+    }
+
+    /// Gives back what is shared; the last call before the connection is dropped.
+    pub fn dismantle(&mut self, shared: &mut Shared) {
+        self.inbound.abandon(&mut shared.pool);
+        if let Some(attachment) = self.attachment.take() {
+            shared.memory.detach(attachment);
+        }
+    }
+
+    /// The connection manager says that it is up.
+    pub fn handle_established(&mut self, now: Timestamp) {
+        self.established = true;
+        self.machine.handle_established(now);
+    }
+
+    /// The connection manager says that the peer is gone.
+    pub fn handle_disconnected(&mut self, now: Timestamp, shared: &mut Shared) {
+        self.peer_gone = true;
+        // What it sent before it left is still delivered.
+        self.handle_completions(now, shared);
+        self.end(now, Ending::disconnected());
+    }
+
+    /// A timer expired.
+    pub fn handle_deadline(&mut self, now: Timestamp) {
+        match self.stage {
+            Stage::Open => {
+                self.machine.handle_timeout(now);
+                if let Some(reason) = self.machine.close_reason() {
+                    self.end(now, reason.into());
+                } else if self.attach_by.is_some_and(|due| now >= due) {
+                    self.end(
+                        now,
+                        Ending::timed_out("nobody logged on within 45 s of its first message"),
+                    );
+                }
+            }
+            Stage::Finishing { until } if now >= until => self.drain(now),
+            Stage::Draining { until } if now >= until => {
+                tracing::warn!(
+                    connection = self.number.0,
+                    device = self.device().name(),
+                    "the device did not give every work request back within 5 s; \
+                     destroying the queue pair takes them back"
+                );
+                self.drained(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the connection; the first ending stays.
+    pub fn end(&mut self, now: Timestamp, ending: Ending) {
+        if self.ending.is_some() {
+            if let Stage::Finishing { .. } = self.stage {
+                self.drain(now);
+            }
+            return;
+        }
+        self.machine.close(smbdirect::CloseReason::Local);
+        self.record_ending(ending);
+        self.drain(now);
+    }
+
+    /// Ends the connection once what is queued has left.
+    fn finish(&mut self, now: Timestamp, ending: Ending) {
+        if self.ending.is_none() {
+            self.record_ending(ending);
+            self.stage = Stage::Finishing {
+                until: now.saturating_add(FINISHING),
+            };
+        }
+    }
+
+    fn record_ending(&mut self, ending: Ending) {
+        let (number, device, peer) = (self.number.0, self.device().name(), self.peer);
+        if ending.detail.is_empty() {
+            tracing::info!(connection = number, %peer, device, "closed: {:?}", ending.reason);
+        } else {
+            tracing::warn!(
+                connection = number,
+                %peer,
+                device,
+                reason = ?ending.reason,
+                "connection ended: {}",
+                ending.detail
+            );
+        }
+        self.ending = Some(ending);
+    }
+
+    /// Queue pair to error, and everything the child waits for is answered.
+    fn drain(&mut self, now: Timestamp) {
+        if matches!(self.stage, Stage::Draining { .. } | Stage::Drained { .. }) {
+            return;
+        }
+        self.stage = Stage::Draining {
+            until: now.saturating_add(DRAINING),
+        };
+        if self.established && !self.peer_gone {
+            // Errors here mean that it is over already.
+            let _ = self.queue_pair.identifier().disconnect();
+        } else if !self.established {
+            self.peer_gone = true;
+        }
+        let _ = self.queue_pair.fail();
+        self.post_marker();
+        for finished in self.operations.abandon() {
+            self.report(finished, Outcome::ConnectionLost);
+        }
+        self.parked.clear();
+        let reason = self
+            .ending
+            .as_ref()
+            .map_or(CloseReason::ServerClosed, |ending| ending.reason);
+        self.tell(&ToChild::Closed { reason });
+        self.check_drained(now);
+    }
+
+    /// One more request, in a queue pair in error: it completes after all others.
+    fn post_marker(&mut self) {
+        let Some(range) = self.slots.region().range(0, 1) else {
+            return;
+        };
+        let request = WorkRequest {
+            id: self.send_queue.add(Purpose::Marker),
+            operation: Operation::Send { invalidate: None },
+            first: range,
+            second: None,
+            signaled: true,
+        };
+        match self.queue_pair.post_send(&[request]) {
+            Ok(()) => {}
+            // Then only the time limit ends the wait, and only if a request is really out.
+            Err(_) => {
+                let posted = self.send_queue.len().saturating_sub(1);
+                self.send_queue.withdraw_all_but(posted);
+            }
+        }
+    }
+
+    fn check_drained(&mut self, now: Timestamp) {
+        let Stage::Draining { .. } = self.stage else {
+            return;
+        };
+        if self.receive.posted() == 0 && self.send_queue.is_empty() {
+            self.drained(now);
+        }
+    }
+
+    fn drained(&mut self, now: Timestamp) {
+        self.stage = Stage::Drained {
+            until: now.saturating_add(LINGERING),
+        };
+        tracing::debug!(
+            connection = self.number.0,
+            duplicates = self.send_queue.duplicates(),
+            "drained"
+        );
+        self.tell(&ToChild::Drained);
+    }
+
+    /// Everything that follows from what was handled: receives, chains, records. Once a turn.
+    pub fn advance(&mut self, now: Timestamp, shared: &mut Shared) {
+        if matches!(self.stage, Stage::Open | Stage::Finishing { .. })
+            && let Err(ending) = self.pump(now, shared)
+        {
+            self.end(now, ending);
+        }
+        if let Stage::Finishing { .. } = self.stage
+            && self.send_queue.is_empty()
+            && self.operations.is_empty()
+        {
+            self.drain(now);
+        }
+        if let Some(link) = &mut self.link {
+            match link.flush() {
+                Ok(all) => self.link_blocked = !all,
+                Err(error) => {
+                    self.link = None;
+                    self.end(now, error.into());
+                }
+            }
+        }
+    }
+}
+
+/// What both sides can do: the smaller, where the peer said how much.
+fn agreed(own: u8, peer: u8) -> u8 {
+    let own = own.max(1);
+    if peer == 0 { own } else { own.min(peer) }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

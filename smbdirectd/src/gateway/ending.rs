@@ -1,0 +1,153 @@
+//! Why a connection ends: one reason for the child, one sentence for the log, taken from whoever
+//! knows. The first ending of a connection stays.
+
+use proto::relay::{CloseReason, RelayError};
+use proto::smbdirect;
+use shm::SystemError;
+use shm::link::LinkError;
+
+use crate::relay::{Breach, TooFewBytes};
+
+/// The end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// What the child is told.
+    pub reason: CloseReason,
+    /// What the log says; empty for an ordinary end.
+    pub detail: String,
+}
+
+impl Ending {
+    /// The client went away in order.
+    pub fn disconnected() -> Ending {
+        Ending::ordinary(CloseReason::PeerDisconnected)
+    }
+
+    /// Nothing a log need explain.
+    pub fn ordinary(reason: CloseReason) -> Ending {
+        Ending {
+            reason,
+            detail: String::new(),
+        }
+    }
+
+    /// The child broke a rule of the relay.
+    pub fn relay(detail: impl ToString) -> Ending {
+        Ending {
+            reason: CloseReason::RelayViolation,
+            detail: format!(
+                "{}; only this connection ends (a fault of smbd's, or a child taken over)",
+                detail.to_string()
+            ),
+        }
+    }
+
+    /// A limit was reached.
+    pub fn limit(detail: impl ToString) -> Ending {
+        Ending {
+            reason: CloseReason::LimitReached,
+            detail: detail.to_string(),
+        }
+    }
+
+    /// The client took too long.
+    pub fn timed_out(detail: impl ToString) -> Ending {
+        Ending {
+            reason: CloseReason::TimedOut,
+            detail: detail.to_string(),
+        }
+    }
+
+    /// A work request failed with this status of the device's.
+    pub fn failed_request(what: &str, status: u32, name: &str) -> Ending {
+        // ibv_wc_status: 9 to 11 are the peer's refusal, 12 its silence.
+        let (reason, meaning) = match status {
+            9..=11 => (
+                CloseReason::PeerViolation,
+                "the client gave memory it does not allow this access to, or took it back",
+            ),
+            12 => (
+                CloseReason::TimedOut,
+                "the client's device no longer answers",
+            ),
+            13 => (
+                CloseReason::PeerViolation,
+                "the client granted a credit without a buffer behind it",
+            ),
+            _ => (CloseReason::DeviceError, "see the device's own log (dmesg)"),
+        };
+        Ending {
+            reason,
+            detail: format!("{what} failed: {name} ({status}): {meaning}"),
+        }
+    }
+}
+
+impl From<SystemError> for Ending {
+    fn from(error: SystemError) -> Ending {
+        Ending {
+            reason: CloseReason::DeviceError,
+            detail: error.to_string(),
+        }
+    }
+}
+
+impl From<RelayError> for Ending {
+    fn from(error: RelayError) -> Ending {
+        Ending::relay(error)
+    }
+}
+
+impl From<Breach> for Ending {
+    fn from(breach: Breach) -> Ending {
+        Ending::relay(breach)
+    }
+}
+
+impl From<TooFewBytes> for Ending {
+    fn from(error: TooFewBytes) -> Ending {
+        Ending::relay(error)
+    }
+}
+
+impl From<LinkError> for Ending {
+    fn from(error: LinkError) -> Ending {
+        match error {
+            LinkError::Closed => Ending {
+                reason: CloseReason::ServerClosed,
+                detail: "its child ended (smbd's log says why); the client will reconnect".into(),
+            },
+            LinkError::Oversized => Ending::relay(error),
+            LinkError::Backlog { .. } => Ending::limit(format!(
+                "its child reads nothing: {error}; the child hangs or is starved"
+            )),
+            LinkError::System(error) => Ending::from(error),
+        }
+    }
+}
+
+impl From<smbdirect::PeerViolation> for Ending {
+    fn from(violation: smbdirect::PeerViolation) -> Ending {
+        Ending::from(smbdirect::CloseReason::Violation(violation))
+    }
+}
+
+impl From<smbdirect::CloseReason> for Ending {
+    fn from(reason: smbdirect::CloseReason) -> Ending {
+        use smbdirect::CloseReason as Machine;
+        let to_child = match reason {
+            Machine::Violation(_) | Machine::VersionNotSupported => CloseReason::PeerViolation,
+            Machine::NegotiateTimeout
+            | Machine::KeepaliveTimeout
+            | Machine::PartialMessageTimeout => CloseReason::TimedOut,
+            Machine::NoReceiveBuffers => CloseReason::LimitReached,
+            Machine::PeerDisconnected => return Ending::disconnected(),
+            Machine::TransportError => CloseReason::DeviceError,
+            Machine::Local => CloseReason::ServerClosed,
+        };
+        Ending {
+            reason: to_child,
+            detail: reason.to_string(),
+        }
+    }
+}

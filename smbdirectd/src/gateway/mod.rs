@@ -1,0 +1,594 @@
+//! The one loop that connects everything to the world: connection manager, completion channels,
+//! relay sockets, the supervisor, and time. Plain epoll on one thread; protocol, account and
+//! memory live in the modules it calls. Each turn handles what happened, then advances each
+//! connection it touched once, so that chains and records leave gathered.
+
+mod connection;
+mod ending;
+mod operations;
+mod send_queue;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use proto::control::gateway::{ConnectionStatus, FromGateway, GatewayTotals, ToGateway};
+use proto::control::{ConnectionId, QueryId};
+use proto::time::Timestamp;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use shm::SystemError;
+use shm::link::{Datagram, Link, LinkError, SocketLink};
+use slab::Slab;
+
+use crate::config::Limits;
+use crate::listener::Listeners;
+use crate::memory::Memory;
+use crate::rdma::{CmEvent, CmEventKind, EventChannel, Identifier, live_objects};
+use crate::relay::Pool;
+use connection::{Connection, Shared};
+use ending::Ending;
+
+/// How often addresses and devices are looked at again.
+const RESCAN: Duration = Duration::from_secs(1);
+/// How long connections may take to end at a shutdown.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+/// A flood of refused connections is one log line in this time.
+const REFUSAL_LOG: Duration = Duration::from_secs(10);
+/// Unattached connections one client address may have.
+const UNATTACHED_PER_ADDRESS: usize = 64;
+/// Connections a status lists; the totals count all. A datagram holds as many.
+const STATUS_CONNECTIONS: usize = 512;
+/// Events taken at a time.
+const EVENTS: usize = 128;
+
+/// What a token is about: the top byte. The rest is a generation (24 bits) and an index (32).
+mod kind {
+    pub const CONTROL: u64 = 1;
+    pub const MANAGER: u64 = 2;
+    pub const LISTENER: u64 = 3;
+    pub const CONNECTION: u64 = 4;
+    pub const RELAY: u64 = 5;
+}
+
+/// Why the gateway ended.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The supervisor is gone or sends nonsense.
+    #[error("the supervisor's socket failed: {0}")]
+    Control(#[from] LinkError),
+    /// The supervisor sent what this program cannot read.
+    #[error("the supervisor sent {0}; install smbd and smbdirectd together")]
+    Message(#[from] proto::control::ControlError),
+    /// The kernel refused something nothing works without.
+    #[error(transparent)]
+    System(#[from] SystemError),
+}
+
+#[derive(Debug)]
+struct Entry {
+    connection: Box<Connection>,
+    generation: u32,
+    dirty: bool,
+    deadline: Option<Timestamp>,
+    /// Registered relay socket, and whether writability is waited for.
+    relay: Option<bool>,
+}
+
+/// The loop and everything in it.
+#[derive(Debug)]
+pub struct Gateway {
+    epoll: std::os::fd::OwnedFd,
+    control: SocketLink,
+    channel: Rc<EventChannel>,
+    listeners: Listeners,
+    connections: Slab<Entry>,
+    deadlines: BTreeSet<(Timestamp, usize)>,
+    dirty: Vec<usize>,
+    shared: Shared,
+    generation: u32,
+    next_number: u64,
+    started: Instant,
+    rescan_at: Timestamp,
+    refusal_logged: Option<Timestamp>,
+    shutdown_by: Option<Timestamp>,
+}
+
+impl Gateway {
+    /// Opens the connection manager; the process has its final privileges.
+    pub fn new(control: SocketLink, limits: Limits) -> Result<Gateway, GatewayError> {
+        let settings = limits.settings().clone();
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(SystemError::of("create an epoll instance"))?;
+        let channel = EventChannel::new()?;
+        let mut gateway = Gateway {
+            epoll,
+            control,
+            listeners: Listeners::new(
+                &channel,
+                settings.devices,
+                settings.port_override,
+                kind::LISTENER << 56 | 1,
+            ),
+            channel,
+            connections: Slab::new(),
+            deadlines: BTreeSet::new(),
+            dirty: Vec::new(),
+            shared: Shared {
+                memory: Memory::new(settings.memory_budget, settings.client_memory),
+                pool: Pool::new(limits.pool()),
+                totals: GatewayTotals::default(),
+                datagram: Datagram::new(),
+                limits,
+                completions: Vec::new(),
+                chain: Vec::new(),
+            },
+            generation: 0,
+            next_number: 1,
+            started: Instant::now(),
+            rescan_at: Timestamp::ZERO,
+            refusal_logged: None,
+            shutdown_by: None,
+        };
+        gateway.watch(gateway.control.descriptor(), kind::CONTROL << 56, false)?;
+        gateway.watch(gateway.channel.as_fd(), kind::MANAGER << 56, false)?;
+        gateway.say(&FromGateway::Ready);
+        gateway.rescan(true);
+        Ok(gateway)
+    }
+
+    /// Runs until the supervisor ends it.
+    pub fn run(mut self) -> Result<(), GatewayError> {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS);
+        loop {
+            self.control.flush()?;
+            self.wait(&mut events)?;
+            let now = self.now();
+            for event in events.drain(..) {
+                if !self.handle(now, event.data.u64())? && self.shutdown_by.is_none() {
+                    self.begin_shutdown(now);
+                }
+            }
+            self.handle_deadlines(now);
+            if now >= self.rescan_at && self.shutdown_by.is_none() {
+                self.rescan(false);
+            }
+            self.advance_dirty(now)?;
+            if let Some(by) = self.shutdown_by
+                && (self.connections.is_empty() || now >= by)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        let elapsed = self.started.elapsed().as_micros();
+        Timestamp::from_micros(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+
+    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> Result<(), GatewayError> {
+        let now = self.now();
+        let mut until = self.rescan_at;
+        if let Some((deadline, _)) = self.deadlines.first() {
+            until = until.min(*deadline);
+        }
+        if let Some(by) = self.shutdown_by {
+            until = self.deadlines.first().map_or(by, |(due, _)| by.min(*due));
+        }
+        // Rounded up: a timer that is looked at too early would only be looked at again.
+        let wait = until.saturating_duration_since(now) + Duration::from_millis(1);
+        let wait = rustix::event::Timespec {
+            tv_sec: wait.as_secs() as i64,
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        events.clear();
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(events),
+            Some(&wait),
+        ) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(SystemError::of("wait for events")(errno).into()),
+        }
+    }
+
+    /// Handles one event; false when the supervisor wants the end.
+    fn handle(&mut self, now: Timestamp, token: u64) -> Result<bool, GatewayError> {
+        match token >> 56 {
+            kind::CONTROL => return self.handle_control(),
+            kind::MANAGER => self.handle_manager(now)?,
+            kind::CONNECTION => {
+                if let Some(index) = self.find(token) {
+                    let entry = &mut self.connections[index];
+                    entry.connection.handle_completions(now, &mut self.shared);
+                    self.touch(index);
+                }
+            }
+            kind::RELAY => {
+                if let Some(index) = self.find(token) {
+                    let entry = &mut self.connections[index];
+                    entry.connection.handle_relay(now, &mut self.shared);
+                    self.touch(index);
+                }
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn handle_control(&mut self) -> Result<bool, GatewayError> {
+        let mut datagram = std::mem::take(&mut self.shared.datagram);
+        let mut go_on = true;
+        let result = loop {
+            match self.control.receive(&mut datagram) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(LinkError::Closed) => {
+                    go_on = false;
+                    break Ok(());
+                }
+                Err(error) => break Err(GatewayError::from(error)),
+            }
+            let count = datagram.descriptors.len();
+            let mut failed = None;
+            for message in proto::control::decode::<ToGateway>(datagram.bytes(), count) {
+                match message {
+                    Ok(ToGateway::QueryStatus { query }) => self.answer_status(query),
+                    Ok(ToGateway::Shutdown) => go_on = false,
+                    Ok(ToGateway::Configure(_)) => {
+                        tracing::warn!("configured twice; restart smbdirectd to change settings");
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(error) = failed {
+                break Err(error.into());
+            }
+        };
+        self.shared.datagram = datagram;
+        result.map(|()| go_on)
+    }
+
+    fn begin_shutdown(&mut self, now: Timestamp) {
+        tracing::info!(connections = self.connections.len(), "shutting down");
+        self.shutdown_by = Some(now.saturating_add(SHUTDOWN));
+        self.listeners.clear();
+        let indexes: Vec<usize> = self.connections.iter().map(|(index, _)| index).collect();
+        for index in indexes {
+            let ending = Ending::ordinary(proto::relay::CloseReason::ServerClosed);
+            self.connections[index].connection.end(now, ending);
+            self.touch(index);
+        }
+    }
+
+    fn handle_manager(&mut self, now: Timestamp) -> Result<(), GatewayError> {
+        while let Some(event) = self.channel.next()? {
+            self.handle_manager_event(now, event);
+        }
+        Ok(())
+    }
+
+    fn handle_manager_event(&mut self, now: Timestamp, event: CmEvent) {
+        if event.token >> 56 == kind::LISTENER {
+            match event.kind {
+                CmEventKind::ConnectRequest {
+                    identifier,
+                    initiator_depth,
+                    responder_resources,
+                    ..
+                } => self.accept(now, identifier, initiator_depth, responder_resources),
+                CmEventKind::DeviceRemoval | CmEventKind::AddressChanged => {
+                    self.listeners.drop_listener(event.token);
+                    self.rescan_at = now;
+                }
+                _ => {}
+            }
+            return;
+        }
+        let Some(index) = self.find(event.token) else {
+            return;
+        };
+        let connection = &mut self.connections[index].connection;
+        match event.kind {
+            CmEventKind::Established { .. } => connection.handle_established(now),
+            CmEventKind::Disconnected => connection.handle_disconnected(now, &mut self.shared),
+            CmEventKind::Failed(what) => {
+                let detail = format!(
+                    "the connection was never made: {what} (status {}); \
+                     the client gave up or the network loses packets",
+                    event.status
+                );
+                connection.end(
+                    now,
+                    Ending {
+                        reason: proto::relay::CloseReason::PeerDisconnected,
+                        detail,
+                    },
+                );
+            }
+            CmEventKind::DeviceRemoval => connection.end(
+                now,
+                Ending {
+                    reason: proto::relay::CloseReason::DeviceError,
+                    detail: "its device is being removed".into(),
+                },
+            ),
+            _ => {}
+        }
+        self.touch(index);
+    }
+
+    fn accept(&mut self, now: Timestamp, identifier: Identifier, depth: u8, resources: u8) {
+        if let Err(why) = self.may_accept(&identifier) {
+            self.refuse(now, identifier, &why);
+            return;
+        }
+        let name = crate::rdma::Device::name_of(&identifier).unwrap_or_default();
+        let Some(device) = self.listeners.device(&name).cloned() else {
+            self.refuse(now, identifier, "its device is not in use");
+            return;
+        };
+        let number = ConnectionId(self.next_number);
+        let limits = &self.shared.limits;
+        let (domain, device_limits) = (&device.domain, device.limits);
+        let made = Connection::accept(
+            number,
+            identifier,
+            domain,
+            device_limits,
+            depth,
+            resources,
+            limits,
+            now,
+        );
+        let connection = match made {
+            Ok(connection) => Box::new(connection),
+            Err(error) => {
+                self.shared.totals.refused += 1;
+                tracing::warn!(device = name, "a connection could not be accepted: {error}");
+                return;
+            }
+        };
+        self.next_number += 1;
+        self.generation = (self.generation + 1) & 0x00ff_ffff;
+        let index = self.connections.vacant_key();
+        let token = token(kind::CONNECTION, self.generation, index);
+        connection.set_token(token);
+        if let Err(error) = self.watch(connection.completion_channel(), token, false) {
+            tracing::warn!("a connection could not be watched: {error}");
+            return;
+        }
+        self.shared.totals.accepted += 1;
+        tracing::info!(
+            connection = number.0,
+            peer = %connection.peer(),
+            local = %connection.local(),
+            device = name,
+            "accepted"
+        );
+        self.connections.insert(Entry {
+            connection,
+            generation: self.generation,
+            dirty: false,
+            deadline: None,
+            relay: None,
+        });
+        self.touch(index);
+    }
+
+    fn may_accept(&self, identifier: &Identifier) -> Result<(), String> {
+        if self.shutdown_by.is_some() {
+            return Err("this server is shutting down".into());
+        }
+        let most = self.shared.limits.settings().max_connections as usize;
+        if self.connections.len() >= most {
+            return Err(format!(
+                "{most} RDMA connections are open, the most allowed; raise the limit of \
+                 connections if these are wanted"
+            ));
+        }
+        let peer: Option<IpAddr> = identifier.peer_address().map(|peer| peer.ip());
+        let unattached = self
+            .connections
+            .iter()
+            .filter(|(_, entry)| entry.connection.is_unattached())
+            .filter(|(_, entry)| Some(entry.connection.peer().ip()) == peer)
+            .count();
+        if unattached >= UNATTACHED_PER_ADDRESS {
+            return Err(format!(
+                "its address has {unattached} connections on which nobody has logged on"
+            ));
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, now: Timestamp, identifier: Identifier, why: &str) {
+        self.shared.totals.refused += 1;
+        let quiet = self
+            .refusal_logged
+            .is_some_and(|logged| now < logged.saturating_add(REFUSAL_LOG));
+        if !quiet {
+            self.refusal_logged = Some(now);
+            let peer = identifier.peer_address();
+            let refused = self.shared.totals.refused;
+            tracing::warn!(?peer, refused, "connection refused: {why}");
+        }
+        let _ = identifier.reject();
+    }
+
+    fn rescan(&mut self, first: bool) {
+        let now = self.now();
+        self.rescan_at = now.saturating_add(RESCAN);
+        let found = self.listeners.rescan();
+        for text in found.problems {
+            tracing::warn!("{text}");
+            self.say(&FromGateway::Problem { text });
+        }
+        for device in self.listeners.devices() {
+            while let Some(event) = device.domain.device().next_event() {
+                let name = device.domain.device().name();
+                tracing::info!(device = name, event, "the device reports an event");
+            }
+        }
+        if found.changed || first {
+            let interfaces = self.listeners.interfaces();
+            self.say(&FromGateway::Interfaces(interfaces));
+        }
+    }
+
+    fn answer_status(&mut self, query: QueryId) {
+        let objects = live_objects();
+        let totals = GatewayTotals {
+            connections: self.connections.len() as u64,
+            queue_pairs: objects.queue_pairs,
+            memory_regions: objects.memory_regions,
+            pinned_bytes: objects.pinned_bytes,
+            ..self.shared.totals
+        };
+        let connections: Vec<ConnectionStatus> = self
+            .connections
+            .iter()
+            .take(STATUS_CONNECTIONS)
+            .map(|(_, entry)| entry.connection.status())
+            .collect();
+        self.say(&FromGateway::Status {
+            query,
+            connections,
+            totals,
+        });
+    }
+
+    fn say(&mut self, message: &FromGateway) {
+        self.control
+            .queue(&mut |out| proto::control::encode(message, out));
+    }
+
+    fn handle_deadlines(&mut self, now: Timestamp) {
+        while let Some((deadline, index)) = self.deadlines.first().copied() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            if let Some(entry) = self.connections.get_mut(index) {
+                entry.deadline = None;
+                entry.connection.handle_deadline(now);
+                self.touch(index);
+            }
+        }
+    }
+
+    fn touch(&mut self, index: usize) {
+        if let Some(entry) = self.connections.get_mut(index)
+            && !entry.dirty
+        {
+            entry.dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    fn advance_dirty(&mut self, now: Timestamp) -> Result<(), GatewayError> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            let Some(entry) = self.connections.get_mut(index) else {
+                continue;
+            };
+            entry.dirty = false;
+            entry.connection.advance(now, &mut self.shared);
+            if let Some(socket) = entry.connection.take_announcement() {
+                let connection = &entry.connection;
+                let message = FromGateway::Connection {
+                    connection: connection.number(),
+                    peer: connection.peer(),
+                    local: connection.local(),
+                    device: connection.device().name().to_string(),
+                };
+                self.control.queue_with(
+                    &mut |out| proto::control::encode(&message, out),
+                    vec![socket],
+                );
+            }
+            if self.connections[index].connection.is_gone(now) {
+                self.remove(index);
+            } else {
+                self.watch_relay(index)?;
+                self.note_deadline(index);
+            }
+        }
+        self.dirty = dirty;
+        Ok(())
+    }
+
+    fn remove(&mut self, index: usize) {
+        let mut entry = self.connections.remove(index);
+        if let Some(deadline) = entry.deadline {
+            self.deadlines.remove(&(deadline, index));
+        }
+        entry.connection.dismantle(&mut self.shared);
+    }
+
+    fn note_deadline(&mut self, index: usize) {
+        let entry = &mut self.connections[index];
+        let deadline = entry.connection.deadline();
+        if deadline != entry.deadline {
+            if let Some(old) = entry.deadline {
+                self.deadlines.remove(&(old, index));
+            }
+            entry.deadline = deadline;
+            self.deadlines.extend(deadline.map(|due| (due, index)));
+        }
+    }
+
+    /// Registers the relay socket when there is one, and for writing only while it is full.
+    fn watch_relay(&mut self, index: usize) -> Result<(), SystemError> {
+        let entry = &self.connections[index];
+        let token = token(kind::RELAY, entry.generation, index);
+        let wanted = entry.connection.relay();
+        let registered = entry.relay;
+        match (registered, wanted) {
+            (None, Some((socket, blocked))) => self.watch(socket, token, blocked)?,
+            (Some(before), Some((socket, blocked))) if before != blocked => {
+                let data = EventData::new_u64(token);
+                epoll::modify(&self.epoll, socket, data, flags(blocked))
+                    .map_err(SystemError::of("change what is waited for"))?;
+            }
+            _ => {}
+        }
+        let registered = wanted.map(|(_, blocked)| blocked);
+        self.connections[index].relay = registered;
+        Ok(())
+    }
+
+    fn watch(
+        &self,
+        descriptor: BorrowedFd<'_>,
+        token: u64,
+        writable: bool,
+    ) -> Result<(), SystemError> {
+        let data = EventData::new_u64(token);
+        epoll::add(&self.epoll, descriptor, data, flags(writable))
+            .map_err(SystemError::of("wait for a descriptor"))
+    }
+
+    /// The live connection a token names.
+    fn find(&self, token: u64) -> Option<usize> {
+        let index = (token & 0xffff_ffff) as usize;
+        let generation = (token >> 32 & 0x00ff_ffff) as u32;
+        let entry = self.connections.get(index)?;
+        (entry.generation == generation && token >> 56 != kind::LISTENER).then_some(index)
+    }
+}
+
+fn token(kind: u64, generation: u32, index: usize) -> u64 {
+    kind << 56 | u64::from(generation & 0x00ff_ffff) << 32 | index as u64 & 0xffff_ffff
+}
+
+fn flags(writable: bool) -> EventFlags {
+    if writable {
+        EventFlags::IN | EventFlags::OUT
+    } else {
+        EventFlags::IN
+    }
+}

@@ -1,0 +1,198 @@
+//! Account of one send queue: which work requests are posted, in order, and what each was for.
+//! Pure: it posts nothing. A request's number is its place in the order and is never used again,
+//! so a completion retires each request exactly once: those before it, unsignaled, with it, and
+//! one that was retired already is counted and ignored (CVE-2026-31536 was freeing such twice).
+
+use std::collections::VecDeque;
+
+/// What a posted work request was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A SEND from a slot of the send slab, for the reply of this key if it has one.
+    Send { slot: u16, reply: Option<usize> },
+    /// An RDMA WRITE of the reply of this key.
+    Write { reply: usize, length: u32 },
+    /// An RDMA READ of the operation of this key.
+    Read { operation: usize, length: u32 },
+    /// The last request of a queue pair in error: when it completes, nothing is left.
+    Marker,
+}
+
+/// Work requests posted and not retired, oldest first.
+#[derive(Debug)]
+pub struct SendQueue {
+    posted: VecDeque<Purpose>,
+    /// Number of the oldest posted request.
+    first: u64,
+    rdma: u32,
+    rdma_depth: u32,
+    reads: u32,
+    read_depth: u32,
+    duplicates: u64,
+}
+
+impl SendQueue {
+    /// At most `rdma_depth` WRITEs and READs are posted, of these at most `read_depth` READs.
+    /// SENDs are bounded by the protocol machine, the marker is one.
+    pub fn new(rdma_depth: u32, read_depth: u32) -> SendQueue {
+        SendQueue {
+            posted: VecDeque::new(),
+            first: 0,
+            rdma: 0,
+            rdma_depth,
+            reads: 0,
+            read_depth,
+            duplicates: 0,
+        }
+    }
+
+    /// An RDMA WRITE may be posted.
+    pub fn has_room_for_write(&self) -> bool {
+        self.rdma < self.rdma_depth
+    }
+
+    /// An RDMA READ may be posted.
+    pub fn has_room_for_read(&self) -> bool {
+        self.rdma < self.rdma_depth && self.reads < self.read_depth
+    }
+
+    /// Notes a request that is about to be posted; answers its number.
+    pub fn add(&mut self, purpose: Purpose) -> u64 {
+        let number = self.first + self.posted.len() as u64;
+        self.count(purpose, 1);
+        self.posted.push_back(purpose);
+        number
+    }
+
+    /// All but the oldest `keep` requests were refused by the device and are not in the queue.
+    pub fn withdraw_all_but(&mut self, keep: usize) -> Vec<Purpose> {
+        let at = self.posted.len().min(keep);
+        let withdrawn: Vec<Purpose> = self.posted.drain(at..).collect();
+        for purpose in &withdrawn {
+            self.count(*purpose, -1);
+        }
+        withdrawn
+    }
+
+    /// Request `number` completed: retires it and every older one, oldest first. `None` when
+    /// there is nothing (more) to retire.
+    pub fn retire(&mut self, number: u64) -> Option<(u64, Purpose)> {
+        if number < self.first || number >= self.first + self.posted.len() as u64 {
+            return None;
+        }
+        let purpose = self.posted.pop_front()?;
+        let retired = self.first;
+        self.first += 1;
+        self.count(purpose, -1);
+        Some((retired, purpose))
+    }
+
+    /// Notes a completion that names a request retired before, or one never posted.
+    pub fn note_duplicate(&mut self) {
+        self.duplicates += 1;
+    }
+
+    /// The request is posted and not retired.
+    pub fn holds(&self, number: u64) -> bool {
+        number >= self.first && number < self.first + self.posted.len() as u64
+    }
+
+    /// Requests posted and not retired.
+    pub fn len(&self) -> usize {
+        self.posted.len()
+    }
+
+    /// Nothing is posted.
+    pub fn is_empty(&self) -> bool {
+        self.posted.is_empty()
+    }
+
+    /// Completions that named nothing posted.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    fn count(&mut self, purpose: Purpose, change: i32) {
+        match purpose {
+            Purpose::Write { .. } => self.rdma = self.rdma.saturating_add_signed(change),
+            Purpose::Read { .. } => {
+                self.rdma = self.rdma.saturating_add_signed(change);
+                self.reads = self.reads.saturating_add_signed(change);
+            }
+            Purpose::Send { .. } | Purpose::Marker => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEND: Purpose = Purpose::Send {
+        slot: 0,
+        reply: None,
+    };
+    const READ: Purpose = Purpose::Read {
+        operation: 1,
+        length: 8,
+    };
+    const WRITE: Purpose = Purpose::Write {
+        reply: 2,
+        length: 8,
+    };
+
+    fn retire_all(queue: &mut SendQueue, number: u64) -> Vec<Purpose> {
+        std::iter::from_fn(|| queue.retire(number).map(|(_, purpose)| purpose)).collect()
+    }
+
+    #[test]
+    fn a_completion_retires_the_unsignaled_requests_before_it() {
+        let mut queue = SendQueue::new(8, 8);
+        queue.add(WRITE);
+        queue.add(WRITE);
+        let last = queue.add(SEND);
+        let behind = queue.add(READ);
+        assert_eq!(retire_all(&mut queue, last), [WRITE, WRITE, SEND]);
+        assert!(!queue.is_empty());
+        assert_eq!(retire_all(&mut queue, behind), [READ]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn flushed_requests_that_were_retired_before_free_nothing_twice() {
+        let mut queue = SendQueue::new(8, 8);
+        let first = queue.add(SEND);
+        let second = queue.add(SEND);
+        assert_eq!(retire_all(&mut queue, second).len(), 2);
+        assert!(!queue.holds(first));
+        assert_eq!(retire_all(&mut queue, first), []);
+        assert_eq!(retire_all(&mut queue, second), []);
+        assert_eq!(retire_all(&mut queue, 77), [], "never posted");
+    }
+
+    #[test]
+    fn reads_are_held_to_what_the_peer_serves_and_come_back() {
+        let mut queue = SendQueue::new(4, 2);
+        queue.add(READ);
+        let second = queue.add(READ);
+        assert!(!queue.has_room_for_read());
+        assert!(queue.has_room_for_write(), "a write passes waiting reads");
+        queue.add(WRITE);
+        queue.add(WRITE);
+        assert!(!queue.has_room_for_write());
+        retire_all(&mut queue, second);
+        assert!(queue.has_room_for_read() && queue.has_room_for_write());
+    }
+
+    #[test]
+    fn what_the_device_refused_is_not_posted() {
+        let mut queue = SendQueue::new(2, 2);
+        let first = queue.add(SEND);
+        queue.add(READ);
+        queue.add(WRITE);
+        assert_eq!(queue.withdraw_all_but(1), [READ, WRITE]);
+        assert!(queue.has_room_for_read());
+        assert_eq!(retire_all(&mut queue, first), [SEND]);
+        assert_eq!(queue.add(SEND), 1, "numbers of refused requests go on");
+    }
+}

@@ -1,0 +1,73 @@
+//! Starts the gateway: reads its settings from the supervisor, gives up its privileges, runs.
+
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use clap::Parser;
+use proto::control::gateway::{GatewaySettings, ToGateway};
+use shm::SystemError;
+use shm::link::{Datagram, Link, SocketLink};
+use smbdirectd::config::Limits;
+use smbdirectd::gateway::{Gateway, GatewayError};
+use smbdirectd::privileges;
+use tracing_subscriber::EnvFilter;
+
+/// The RDMA gateway of smbd: owns the RDMA devices, speaks SMB Direct, relays whole SMB messages.
+///
+/// Started by smbd, which passes a control socket as standard input and the settings through it;
+/// there is nothing to set here. Log detail: SMBDIRECT_LOG (error, warn, info, debug).
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {}
+
+fn main() -> ExitCode {
+    let Arguments {} = Arguments::parse();
+    let filter =
+        EnvFilter::try_from_env("SMBDIRECT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("smbdirectd ends: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    privileges::confine()?;
+    let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let mut control = SocketLink::new(socket, proto::control::BACKLOG);
+    let settings = receive_settings(&mut control)?;
+    let limits = Limits::new(settings);
+    let (uid, gid) = (limits.settings().uid, limits.settings().gid);
+    privileges::drop_to(uid, gid, limits.pinned_limit())?;
+    Gateway::new(control, limits)?.run()?;
+    Ok(())
+}
+
+/// Waits for the first message, which holds the settings and nothing else.
+fn receive_settings(control: &mut SocketLink) -> Result<GatewaySettings, GatewayError> {
+    let mut datagram = Datagram::new();
+    loop {
+        if !control.receive(&mut datagram)? {
+            let mut waiting = [rustix::event::PollFd::from_borrowed_fd(
+                control.descriptor(),
+                rustix::event::PollFlags::IN,
+            )];
+            rustix::event::poll(&mut waiting, None)
+                .map_err(SystemError::of("wait for the supervisor"))?;
+            continue;
+        }
+        let mut messages =
+            proto::control::decode::<ToGateway>(datagram.bytes(), datagram.descriptors.len());
+        return match messages.next() {
+            Some(Ok(ToGateway::Configure(settings))) => Ok(settings),
+            Some(Err(error)) => Err(error.into()),
+            _ => Err(proto::control::ControlError::Malformed { offset: 0 }.into()),
+        };
+    }
+}

@@ -1,0 +1,54 @@
+//! Account of pinned bytes: a total, of which each client may have so much. Pure numbers; what is
+//! taken is given back by whoever took it.
+
+/// A number of bytes and how many of them are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    limit: u64,
+    used: u64,
+}
+
+impl Budget {
+    /// Nothing of `limit` bytes is taken.
+    pub fn new(limit: u64) -> Budget {
+        Budget { limit, used: 0 }
+    }
+
+    /// Bytes that can be taken.
+    pub fn left(&self) -> u64 {
+        self.limit - self.used
+    }
+
+    /// Takes `bytes`, or nothing.
+    #[must_use]
+    pub fn take(&mut self, bytes: u64) -> bool {
+        if bytes > self.left() {
+            return false;
+        }
+        self.used += bytes;
+        true
+    }
+
+    /// Gives `bytes` back.
+    pub fn give_back(&mut self, bytes: u64) {
+        debug_assert!(bytes <= self.used, "more given back than taken");
+        self.used = self.used.saturating_sub(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_the_limit_nothing_is_taken_half_way() {
+        let mut budget = Budget::new(100);
+        assert!(budget.take(60));
+        assert!(!budget.take(41));
+        assert_eq!(budget.left(), 40);
+        assert!(budget.take(40));
+        assert!(!budget.take(1));
+        budget.give_back(60);
+        assert!(budget.take(60) && !budget.take(u64::MAX));
+    }
+}
