@@ -16,6 +16,15 @@ wait_until() {
 	done
 }
 
+# loop_share SIZE TYPE FOLDER: a file system of its own (ext4, xfs) on an image in memory, for what tmpfs is not:
+# small enough to fill, or with the attributes of a disk.
+loop_share() {
+	local image
+	mkdir -p /run/images "$3"
+	image=/run/images/${3//\//-}
+	truncate -s "$1" "$image" && "mkfs.$2" -q "$image" && mount -o loop "$image" "$3"
+}
+
 # skip REASON: ends the script as one that cannot run here.
 skip() {
 	echo "$*" >"$LAB_RESULTS/skip"

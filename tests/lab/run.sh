@@ -116,10 +116,12 @@ boot() {
 	local folder
 	folder=$(memory_folder) || exit
 	: >"$results/log"
-	tail -n +1 -s 0.05 -f "$results/log" &
+	tail -n +1 -s 0.05 --pid=$$ -f "$results/log" &
 	local follower=$!
-	# --foreground keeps the kernel in this process group, so that ending the group ends the guest.
-	TMPDIR=$folder timeout --foreground -s KILL "$timeout" taskset -c "$claimed" "$kernel" \
+	# The kernel makes itself a session of its own, so no signal to a group reaches it: it is tied to this script by
+	# the death signal, through timeout, and ends with it however it ends.
+	TMPDIR=$folder setpriv --pdeathsig KILL timeout --foreground -s KILL "$timeout" \
+		taskset -c "$claimed" setpriv --pdeathsig KILL "$kernel" \
 		mem="$memory" seccomp=on root=/dev/root rootfstype=hostfs rootflags=/ ro \
 		init="$results/guest.sh" lab.results="$results" \
 		con=null con0=fd:0,fd:1 con1=null,fd:3 quiet panic=-1 \
@@ -128,7 +130,7 @@ boot() {
 	wait "$guest"
 	ended=$?
 	sleep 0.1 # the follower's last look
-	kill "$follower"
+	kill "$follower" 2>/dev/null
 	wait "$follower" 2>/dev/null
 }
 
@@ -157,6 +159,6 @@ parse "$@"
 prepare_results
 find_kernel
 claim_core
-trap 'kill -KILL "$guest" 2>/dev/null; exit 143' TERM INT HUP
+trap 'exit 143' TERM INT HUP # the guest goes with this script
 boot
 conclude

@@ -1,10 +1,12 @@
 //! Proves the lab on its own ground, without a daemon of ours: two hosts with RDMA between them, a status that comes
 //! back whatever happens to the guest, recordings that decode, and a host on which nothing was written.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tests::lab::{Ending, Guest, RdmaKind};
+use tests::lab::{Ending, Guest, LabError, RdmaKind, lab_folder, skip};
 
 #[test]
 fn both_hosts_have_an_active_device_and_reach_each_other_by_rdma() {
@@ -150,6 +152,74 @@ fn guest_that_hangs_is_killed_at_its_time_limit() {
 }
 
 #[test]
+fn guest_ends_with_its_runner() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("script.sh");
+    std::fs::write(&script, "echo up; sleep 1000").expect("the script");
+    let results = folder.path().join("results");
+    let mut runner = Command::new(lab_folder().join("run.sh"))
+        .arg("--results")
+        .arg(&results)
+        .arg(&script)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("bash starts");
+    let mut line = String::new();
+    let output = runner.stdout.take().expect("a pipe");
+    BufReader::new(output).read_line(&mut line).expect("text");
+    if let Some(reason) = line.strip_prefix("lab: skipped: ") {
+        runner.wait().expect("the runner ends");
+        return skip::report(reason.trim());
+    }
+    assert_eq!(line, "up\n");
+    assert!(guest_runs(&results));
+    runner.kill().expect("the runner is there");
+    runner.wait().expect("the runner ends");
+    let killed = Instant::now();
+    while guest_runs(&results) {
+        assert!(
+            killed.elapsed() < Duration::from_secs(5),
+            "the guest outlives its runner"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a kernel runs that was started for this results folder.
+fn guest_runs(results: &Path) -> bool {
+    let argument = format!("lab.results={}", results.display());
+    let processes = std::fs::read_dir("/proc").expect("/proc");
+    processes.flatten().any(|process| {
+        let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        command
+            .split(|byte| *byte == 0)
+            .any(|word| word == argument.as_bytes())
+    })
+}
+
+#[test]
+fn shares_can_lie_on_a_file_system_that_fills_up() {
+    let Some(outcome) = Guest::builder()
+        .rdma(RdmaKind::None)
+        .script(
+            r#"
+            loop_share 16M ext4 /srv/small
+            ! dd if=/dev/zero of=/srv/small/big bs=1M count=32 2>$LAB_RESULTS/dd
+            grep -q 'No space left' $LAB_RESULTS/dd
+            loop_share 320M xfs /srv/disk
+            stat -f -c %T /srv/small /srv/disk
+            "#,
+        )
+        .run_or_skip()
+    else {
+        return;
+    };
+    outcome.assert_succeeded();
+    assert!(outcome.output.contains("ext2/ext3"), "{}", outcome.output);
+    assert!(outcome.output.contains("xfs"), "{}", outcome.output);
+}
+
+#[test]
 fn nothing_of_the_host_is_written() {
     let marker = format!("smbdirect-lab-marker-{}", std::process::id());
     let folders = [
@@ -208,7 +278,7 @@ fn recording_of_the_wire_decodes() {
     outcome.assert_succeeded();
     let wire = match outcome.wire(1) {
         Ok(wire) => wire,
-        Err(tests::lab::LabError::Skip(reason)) => return tests::lab::skip::report(&reason),
+        Err(LabError::Skip(reason)) => return skip::report(&reason),
         Err(error) => panic!("{error}"),
     };
     assert!(wire.infiniband >= 40, "{wire:?}");
@@ -219,10 +289,10 @@ fn recording_of_the_wire_decodes() {
 fn script_that_cannot_run_here_is_no_success() {
     let result = Guest::builder().script("skip 'no such device'").run();
     match result {
-        Err(tests::lab::LabError::Skip(reason)) if reason != "no such device" => {
-            tests::lab::skip::report(&reason);
+        Err(LabError::Skip(reason)) if reason != "no such device" => {
+            skip::report(&reason);
         }
-        Err(tests::lab::LabError::Skip(_)) => {}
+        Err(LabError::Skip(_)) => {}
         other => panic!("expected a skip, got {other:?}"),
     }
 }
