@@ -1,13 +1,20 @@
 //! Opens (MS-SMB2 3.3.1.10) and the table of a session's opens.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
-use proto::smb2::{FileId, NtStatus};
+use proto::control::broker::OpenId;
+use proto::smb2::{AccessMask, CreateOptions, FileId, NtStatus};
 use slab::Slab;
 
 use super::Tree;
+use crate::dispatch::Progress;
 use crate::vfs;
+use crate::vfs::directory::Scan;
+
+/// Opens a session may have: what one client may take of the process's descriptors.
+pub const MAX_OPENS: usize = 16_384;
 
 /// One open file, directory or pipe.
 pub struct Open {
@@ -16,24 +23,131 @@ pub struct Open {
     /// The tree connect it was made through.
     pub tree: Rc<Tree>,
     /// The file behind it.
-    pub file: vfs::OpenFile,
+    pub file: OpenFile,
+    /// Set when it is closed: requests that wait on it (CHANGE_NOTIFY) end.
+    pub closed: Progress,
 }
 
-/// The opens of a session.
+/// What is open.
+pub enum OpenFile {
+    /// A file or directory of a share.
+    Disk(DiskOpen),
+}
+
+/// A file or directory that a client has open.
+pub struct DiskOpen {
+    /// The file itself; jobs of the pool hold it too.
+    pub file: Arc<vfs::File>,
+    /// Open.GrantedAccess.
+    pub granted: AccessMask,
+    /// What CREATE asked for: write-through and the mode a query reports.
+    pub options: CreateOptions,
+    /// Names this open to the broker.
+    pub grant: OpenId,
+    /// Closing the last open deletes the file, as far as this open knows.
+    pub delete_pending: Cell<bool>,
+    /// FilePositionInformation: kept for the client, used by nobody.
+    pub position: Cell<u64>,
+    /// Open.EnumerationLocation and its pattern; `None` before the first QUERY_DIRECTORY.
+    pub scan: Arc<Mutex<Option<Scan>>>,
+}
+
+/// The opens of a session (Session.OpenTable).
 #[derive(Default)]
 pub struct Opens {
     table: RefCell<Slab<Rc<Open>>>,
+    generation: Cell<u32>,
 }
 
 impl Opens {
     /// The open of `id`.
     pub fn find(&self, id: FileId) -> Result<Rc<Open>, NtStatus> {
-        let table = self.table.borrow();
-        usize::try_from(id.volatile & 0xffff_ffff)
-            .ok()
-            .and_then(|index| table.get(index))
+        self.table
+            .borrow()
+            .get(index_of(id))
             .filter(|open| open.id == id)
             .cloned()
             .ok_or(NtStatus::FILE_CLOSED)
     }
+
+    /// Adds an open. The session has as many as it may: INSUFFICIENT_RESOURCES.
+    pub fn insert(&self, tree: Rc<Tree>, file: OpenFile) -> Result<Rc<Open>, NtStatus> {
+        let mut table = self.table.borrow_mut();
+        if table.len() >= MAX_OPENS {
+            return Err(NtStatus::INSUFFICIENT_RESOURCES);
+        }
+        let generation = self.generation.get().wrapping_add(1);
+        self.generation.set(generation);
+        let entry = table.vacant_entry();
+        let number = u64::from(generation) << 32 | entry.key() as u64;
+        let open = Rc::new(Open {
+            id: FileId {
+                // Not durable: it names the open no further than the volatile half does.
+                persistent: number,
+                volatile: number,
+            },
+            tree,
+            file,
+            closed: Progress::default(),
+        });
+        entry.insert(Rc::clone(&open));
+        Ok(open)
+    }
+
+    /// Takes an open out: nobody finds it any more.
+    pub fn remove(&self, id: FileId) -> Result<Rc<Open>, NtStatus> {
+        let open = self.find(id)?;
+        self.table.borrow_mut().try_remove(index_of(id));
+        open.closed.cancel();
+        Ok(open)
+    }
+
+    /// Takes out every open of a tree connect, or all of them: to be released one by one
+    /// (`handlers::close::release`).
+    pub fn remove_all(&self, tree: Option<&Rc<Tree>>) -> Vec<Rc<Open>> {
+        let ids: Vec<FileId> = self
+            .table
+            .borrow()
+            .iter()
+            .filter(|(_, open)| tree.is_none_or(|tree| Rc::ptr_eq(&open.tree, tree)))
+            .map(|(_, open)| open.id)
+            .collect();
+        ids.into_iter()
+            .filter_map(|id| self.remove(id).ok())
+            .collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.table.borrow().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Open {
+    /// The file or directory; INVALID_DEVICE_REQUEST for anything else.
+    pub fn disk(&self) -> Result<&DiskOpen, NtStatus> {
+        match &self.file {
+            OpenFile::Disk(disk) => Ok(disk),
+        }
+    }
+}
+
+impl DiskOpen {
+    /// Fails unless one of these rights was granted.
+    pub fn require_any(&self, rights: AccessMask) -> Result<(), NtStatus> {
+        if self.granted.intersects(rights) {
+            Ok(())
+        } else {
+            Err(NtStatus::ACCESS_DENIED)
+        }
+    }
+}
+
+fn index_of(id: FileId) -> usize {
+    (id.volatile & 0xffff_ffff) as usize
 }

@@ -1,6 +1,7 @@
 //! The kernel, where a safe wrapper ends: forking, identities of threads, raw file calls.
 //! With shm and smbdirectd's `rdma`, the only place where `unsafe` is allowed.
 
+pub mod file;
 pub mod identity;
 pub mod poll;
 pub mod pool;

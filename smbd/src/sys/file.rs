@@ -1,0 +1,179 @@
+//! File calls on open descriptors: payload straight into and out of the child's region by raw
+//! iovecs, and private buffers without zeroing them first.
+//!
+//! Called on pool threads. A short transfer goes on until the end of the file, an error or the
+//! whole length; EINTR is retried. Offsets and lengths are checked by the handlers.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, IoSlice, ReadWriteFlags, pread, pwritev2};
+
+use crate::channel::PayloadSlice;
+
+/// Reads up to `length` bytes at `offset` into a new buffer; fewer at the end of the file.
+pub fn read(file: BorrowedFd<'_>, length: u32, offset: u64) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(length as usize)
+        .map_err(|_| Errno::NOMEM)?;
+    while bytes.len() < length as usize {
+        // The allocator may give more room than asked for; the kernel is offered no more.
+        let wanted = length as usize - bytes.len();
+        let at = offset + bytes.len() as u64;
+        let count = if bytes.capacity() - bytes.len() == wanted {
+            retry(|| pread(file, spare_capacity(&mut bytes), at))?
+        } else {
+            let before = bytes.len();
+            bytes.resize(before + wanted, 0);
+            let count = retry(|| pread(file, &mut bytes[before..], at))?;
+            bytes.truncate(before + count);
+            count
+        };
+        if count == 0 {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Writes all of `bytes` at `offset`; `durable` returns only once they are on disk.
+pub fn write(file: BorrowedFd<'_>, bytes: &[u8], offset: u64, durable: bool) -> Result<u32, Errno> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        let at = offset + done as u64;
+        let count = retry(|| pwritev2(file, &[IoSlice::new(rest)], at, flags(durable)));
+        match progress(done as u64, count)? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    Ok(done as u32)
+}
+
+/// Reads up to `length` bytes at `offset` into the start of `payload`; fewer at the end of the file.
+pub fn read_into_payload(
+    file: BorrowedFd<'_>,
+    payload: &PayloadSlice,
+    length: u32,
+    offset: u64,
+) -> Result<u32, Errno> {
+    transfer(payload, length, |iovec, done| {
+        // SAFETY: `transfer` hands out an iovec inside the mapping, which `payload` keeps mapped;
+        // the kernel alone writes through it and no reference to that memory exists.
+        unsafe {
+            libc::preadv(
+                file.as_raw_fd(),
+                iovec,
+                1,
+                offset.wrapping_add(done) as libc::off_t,
+            )
+        }
+    })
+}
+
+/// Writes `length` bytes from the start of `payload` at `offset`, as [`write`] does.
+pub fn write_from_payload(
+    file: BorrowedFd<'_>,
+    payload: &PayloadSlice,
+    length: u32,
+    offset: u64,
+    durable: bool,
+) -> Result<u32, Errno> {
+    let flags = if durable { libc::RWF_DSYNC } else { 0 };
+    transfer(payload, length, |iovec, done| {
+        // SAFETY: as in `read_into_payload`; the kernel reads bytes that others may change
+        // meanwhile, which changes what is written and nothing else.
+        unsafe {
+            libc::pwritev2(
+                file.as_raw_fd(),
+                iovec,
+                1,
+                offset.wrapping_add(done) as libc::off_t,
+                flags,
+            )
+        }
+    })
+}
+
+/// Repeats `call` over the rest of the range until it is through.
+fn transfer(
+    payload: &PayloadSlice,
+    length: u32,
+    call: impl Fn(*const libc::iovec, u64) -> libc::ssize_t,
+) -> Result<u32, Errno> {
+    if length > payload.length() {
+        return Err(Errno::INVAL);
+    }
+    let address = payload.address().map_err(|_| Errno::FAULT)?;
+    let mut done = 0u32;
+    while done < length {
+        let iovec = libc::iovec {
+            iov_base: address.wrapping_add(done as usize).cast(),
+            iov_len: (length - done) as usize,
+        };
+        let count = retry(|| match call(&raw const iovec, u64::from(done)) {
+            count if count >= 0 => Ok(count as usize),
+            _ => Err(last_errno()),
+        });
+        match progress(u64::from(done), count)? {
+            0 => break,
+            count => done += count as u32,
+        }
+    }
+    Ok(done)
+}
+
+/// An error behind a first part that went well is not one: the count of that part is the result.
+fn progress(done: u64, outcome: Result<usize, Errno>) -> Result<usize, Errno> {
+    match outcome {
+        Err(_) if done > 0 => Ok(0),
+        outcome => outcome,
+    }
+}
+
+fn flags(durable: bool) -> ReadWriteFlags {
+    if durable {
+        ReadWriteFlags::DSYNC
+    } else {
+        ReadWriteFlags::empty()
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_back_and_ends_at_the_end_of_the_file() {
+        let file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+        assert_eq!(write(file.as_fd(), &bytes, 10, true), Ok(100_000));
+        assert_eq!(read(file.as_fd(), 100_000, 10).unwrap(), bytes);
+        assert_eq!(read(file.as_fd(), 200_000, 10).unwrap(), bytes);
+        assert_eq!(read(file.as_fd(), 5, 8).unwrap(), [0, 0, 0, 1, 2]);
+        assert_eq!(read(file.as_fd(), 5, 100_010).unwrap(), []);
+    }
+
+    #[test]
+    fn a_descriptor_without_the_right_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(directory.path().join("f")).unwrap();
+        assert_eq!(read(file.as_fd(), 1, 0), Err(Errno::BADF));
+    }
+}
