@@ -5,14 +5,23 @@
 //! It parses nothing of SMB2 and keeps no state of a session.
 
 mod payload;
+mod region;
+mod relay;
+mod tcp;
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
+use futures::future::LocalBoxFuture;
+use proto::control::ConnectionKind;
 use proto::relay::Descriptor;
 use proto::smb2::NtStatus;
 
 pub use payload::{Payload, PayloadSlice};
+pub use region::SharedRegion;
+pub use relay::RelayChannel;
+pub use tcp::TcpChannel;
 
 /// What carries a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +41,17 @@ pub struct ChannelLimits {
     pub max_receive: u32,
     /// The largest READ or WRITE payload by RDMA; 0 where there is no RDMA.
     pub max_rdma: u32,
+}
+
+/// How much may be taken from a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// One message, and what follows it is left to whoever will serve the client.
+    OneMessage,
+    /// Nothing: it is being asked who serves the client, or the channel is at its end.
+    Nothing,
+    /// Whatever comes.
+    Freely,
 }
 
 /// A whole reply and what must move before it.
@@ -73,11 +93,14 @@ pub enum ChannelError {
 
 /// One connection of the client.
 ///
-/// Single-threaded: everything is called from the child's loop. `fetch` returns a future of its
-/// own so that no borrow of the channel lives across a wait.
+/// Single-threaded: everything is called from the child's loop. `payload` and `fetch` return
+/// futures of their own so that no borrow of the channel lives across a wait.
 pub trait Channel {
-    /// What the loop waits on: readable, and writable while [`Channel::flush`] says false.
+    /// What the loop waits on: readable while [`Channel::wants_read`], and writable while
+    /// [`Channel::flush`] says false.
     fn descriptor(&self) -> BorrowedFd<'_>;
+    /// What the descriptor is, for the broker.
+    fn kind(&self) -> ConnectionKind;
     /// Over what.
     fn transport(&self) -> Transport;
     /// The client's address.
@@ -85,31 +108,45 @@ pub trait Channel {
     /// The address it reached.
     fn local(&self) -> SocketAddr;
     /// The RDMA device, if any.
-    fn device(&self) -> Option<&str>;
-    /// Sizes.
+    fn device(&self) -> Option<String>;
+    /// smbdirectd's number of the connection, if it is one of its own.
+    fn gateway_connection(&self) -> Option<u64>;
+    /// Sizes, as they are now: some widen when a session is authenticated.
     fn limits(&self) -> ChannelLimits;
-    /// Reads what has arrived and hands every whole message to `deliver`, in order.
+    /// Reads what has arrived and hands every whole message to `deliver`, in order. A new channel
+    /// reads one message and then nothing until [`Channel::read_on`].
     fn receive(&self, deliver: &mut dyn FnMut(Vec<u8>)) -> Result<(), ChannelError>;
+    /// Takes what another process read of a new channel, as if it had just arrived.
+    fn replay(&self, preface: &[u8], deliver: &mut dyn FnMut(Vec<u8>)) -> Result<(), ChannelError>;
+    /// Says how much may be read from now on.
+    fn read_on(&self, reading: Reading);
+    /// Whether the loop shall wait for more to read.
+    fn wants_read(&self) -> bool;
+    /// Whether [`Channel::receive`] has messages that were read already.
+    fn has_unread(&self) -> bool;
+    /// What was read of a channel that does not read on yet, for another process's `replay`.
+    fn preface(&self) -> Vec<u8>;
+    /// Since when a message has been arriving and is not whole.
+    fn partial_since(&self) -> Option<Instant>;
     /// Queues a reply.
     fn send(&self, reply: Outgoing);
     /// Pushes out what is queued; true when all of it is gone.
     fn flush(&self) -> Result<bool, ChannelError>;
     /// A session of this channel is authenticated: RDMA rights may be had now.
     fn authenticated(&self);
-    /// True once payload can move by RDMA.
+    /// Whether payload can move by RDMA, now or as soon as smbdirectd has answered.
     fn has_rdma(&self) -> bool;
     /// Memory for a READ's payload. Waits while the client's budget is in use;
     /// INSUFFICIENT_RESOURCES when it can never fit.
-    fn payload(
-        &self,
-        length: u32,
-    ) -> futures::future::LocalBoxFuture<'static, Result<Payload, NtStatus>>;
+    fn payload(&self, length: u32) -> LocalBoxFuture<'static, Result<Payload, NtStatus>>;
     /// Memory, filled by RDMA READ from the client's `descriptors` (trimmed to `length`).
     fn fetch(
         &self,
         descriptors: Vec<Descriptor>,
         length: u32,
-    ) -> futures::future::LocalBoxFuture<'static, Result<Payload, NtStatus>>;
-    /// Ends the connection after what is queued.
+    ) -> LocalBoxFuture<'static, Result<Payload, NtStatus>>;
+    /// Reads nothing more, and ends the connection after what is queued.
     fn close(&self);
+    /// Whether nothing outside uses this channel's memory any more, so that it may be dropped.
+    fn is_drained(&self) -> bool;
 }

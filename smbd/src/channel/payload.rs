@@ -4,22 +4,14 @@
 //! [`PayloadSlice`], an address range that stays mapped as long as the slice lives; the request's
 //! task keeps the `Payload` until the job is back, so the range is not handed out meanwhile.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use shm::extents::{Extent, Extents};
-use shm::region::Mapping;
+use proto::relay::RegionRange;
+use shm::extents::Extent;
+use shm::region::{Mapping, OutOfRegion};
 
-/// The child's region, shared by all its RDMA channels.
-pub struct Area {
-    /// Mapped memory.
-    pub mapping: Arc<Mapping>,
-    /// Which of it is free.
-    pub extents: RefCell<Extents>,
-    /// Called when an extent comes back, so that waiting requests can try again.
-    pub freed: Box<dyn Fn()>,
-}
+use super::region::Area;
 
 /// An extent in use.
 pub struct Payload {
@@ -37,7 +29,7 @@ pub struct PayloadSlice {
 
 impl Payload {
     /// Takes an extent; `None` while there is no room.
-    pub fn take(area: &Rc<Area>, length: u32) -> Option<Payload> {
+    pub(super) fn take(area: &Rc<Area>, length: u32) -> Option<Payload> {
         let extent = area.extents.borrow_mut().take(length)?;
         Some(Payload {
             area: Rc::clone(area),
@@ -48,6 +40,24 @@ impl Payload {
     /// Where it lies.
     pub fn extent(&self) -> Extent {
         self.extent
+    }
+
+    /// Its first `length` bytes, for a record.
+    pub(super) fn range(&self, length: u32) -> RegionRange {
+        RegionRange {
+            offset: self.extent.offset,
+            length: length.min(self.extent.length),
+        }
+    }
+
+    /// Copies `pieces` to its start, one behind the other.
+    pub(super) fn copy_in(&self, pieces: &[Vec<u8>]) -> Result<(), OutOfRegion> {
+        let mut offset = self.extent.offset;
+        for piece in pieces {
+            self.area.mapping.copy_in(offset, piece)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
     }
 
     /// The bytes, for a pool thread.
@@ -69,7 +79,7 @@ impl std::fmt::Debug for Payload {
 impl Drop for Payload {
     fn drop(&mut self) {
         self.area.extents.borrow_mut().give_back(self.extent);
-        (self.area.freed)();
+        self.area.freed();
     }
 }
 
@@ -80,7 +90,7 @@ impl PayloadSlice {
     }
 
     /// The range's address, for a raw iovec; see [`Mapping::address`].
-    pub fn address(&self) -> Result<*mut u8, shm::region::OutOfRegion> {
+    pub fn address(&self) -> Result<*mut u8, OutOfRegion> {
         self.mapping.address(self.offset, u64::from(self.length))
     }
 }

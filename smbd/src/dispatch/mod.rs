@@ -1,5 +1,108 @@
-//! Dispatch: from a message of the client to the replies it gets.
+//! Dispatch: from a message of the client to the replies it gets (MS-SMB2 3.3.5.2).
+//!
+//! The loop calls [`deliver`] for each whole message. Framing, sequence and CANCEL are settled at
+//! once; the rest of the chain becomes one task, which checks each element, calls its handler and
+//! gathers the replies. What breaks the protocol ends the connection, and the reason is logged;
+//! an ordinary refusal is a status. Signing, credits and compounding live here and nowhere else.
 
+mod admission;
 mod progress;
+mod replies;
+mod request_size;
+mod requests;
+mod sequence_window;
+mod task;
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use proto::smb2::{Command, Elements, Header};
+
+use crate::child::Child;
+use crate::handlers;
+use crate::state::Connection;
 
 pub use progress::Progress;
+pub use request_size::relay_descriptors;
+pub use requests::Requests;
+pub use sequence_window::{OutOfWindow, SequenceWindow, UNAUTHENTICATED_CREDITS};
+
+/// One element of a received chain.
+struct Element {
+    header: Header,
+    range: Range<usize>,
+    progress: Rc<Progress>,
+}
+
+/// A received chain: the message and where its elements lie.
+struct Chain {
+    message: Vec<u8>,
+    elements: Vec<Element>,
+}
+
+/// Takes a message of the client. Whatever it leads to happens in tasks of the child's executor.
+pub fn deliver(child: &Rc<Child>, connection: &Rc<Connection>, message: Vec<u8>) {
+    if connection.ended().is_some() {
+        return;
+    }
+    if message.starts_with(b"\xFFSMB") {
+        handlers::negotiate::multi_protocol(child, connection, message);
+        return;
+    }
+    match receive(connection, message) {
+        Ok(chain) if chain.elements.is_empty() => {}
+        Ok(chain) => child.spawn(
+            connection,
+            task::run(Rc::clone(child), Rc::clone(connection), chain),
+        ),
+        Err(violation) => connection.end(violation),
+    }
+}
+
+/// Takes the first message of a connection that another process read it from. Its NEGOTIATE may be
+/// the second one, behind a multi-protocol negotiation, so its MessageId is where the window starts.
+pub fn deliver_first(child: &Rc<Child>, connection: &Rc<Connection>, message: Vec<u8>) {
+    if let Ok(header) = Header::decode(&message)
+        && header.command() == Ok(Command::Negotiate)
+        && header.message_id.0 <= 1
+    {
+        connection
+            .window
+            .replace(SequenceWindow::starting_at(header.message_id));
+    }
+    deliver(child, connection, message);
+}
+
+/// Walks the chain, takes its MessageIds from the window, and carries out CANCELs.
+fn receive(connection: &Rc<Connection>, message: Vec<u8>) -> Result<Chain, String> {
+    if message.starts_with(b"\xFDSMB") || message.starts_with(b"\xFCSMB") {
+        return Err("an encrypted or compressed message, neither of which was negotiated (MS-SMB2 3.3.5.2.1)".into());
+    }
+    let mut elements = Vec::new();
+    for element in Elements::new(&message) {
+        let element = element.map_err(|error| format!("{error} (MS-SMB2 3.3.5.2)"))?;
+        let header = element.header;
+        if header.is_response() {
+            return Err("a response where a request belongs (MS-SMB2 3.3.5.2)".into());
+        }
+        if header.command() == Ok(Command::Cancel) {
+            handlers::cancel::carry_out(connection, &header);
+            continue;
+        }
+        let charge = match connection.is_multi_credit() {
+            true => header.credit_charge,
+            false => 1,
+        };
+        connection
+            .window
+            .borrow_mut()
+            .take(header.message_id, charge)
+            .map_err(|error| error.to_string())?;
+        elements.push(Element {
+            header,
+            range: element.offset..element.offset + element.bytes.len(),
+            progress: connection.requests.borrow_mut().begin(header.message_id),
+        });
+    }
+    Ok(Chain { message, elements })
+}

@@ -5,16 +5,26 @@
 //! channels belong to dispatch. A handler's future is never dropped before its end: when the
 //! connection is lost it runs on, and its reply goes nowhere.
 
+pub mod cancel;
+mod echo;
+mod ioctl;
+pub mod logoff;
+pub mod negotiate;
+mod session_setup;
+mod tree_connect;
+mod tree_disconnect;
+
 use std::cell::Cell;
 use std::rc::Rc;
 
 use proto::relay::Descriptor;
-use proto::smb2::{FileId, Header, NtStatus};
+use proto::smb2::{Command, FileId, Header, NtStatus, SessionId, TreeId};
 
 use crate::channel::Payload;
 use crate::child::Child;
 use crate::dispatch::Progress;
-use crate::state::{Connection, Open, Session, Tree};
+use crate::security::signing::SigningKey;
+use crate::state::{Connection, Logon, Open, Session, Tree};
 
 /// What a handler may reach.
 pub struct Context {
@@ -38,7 +48,6 @@ pub struct Context {
 }
 
 /// An ordinary answer of a handler. An error answer is `Err(NtStatus)`.
-#[derive(Debug)]
 pub struct Response {
     /// SUCCESS, or a status that carries a body (BUFFER_OVERFLOW, MORE_PROCESSING_REQUIRED, …).
     pub status: NtStatus,
@@ -46,8 +55,44 @@ pub struct Response {
     pub body: Vec<u8>,
     /// Bulk data that follows the body.
     pub data: Data,
-    /// Token the client asked to have invalidated.
+    /// Token the client asked to have invalidated; dispatch adds READ's and WRITE's itself.
     pub invalidate: Option<u32>,
+    /// What the response's header says beyond the request's; only what sets up a session or a
+    /// tree connect has anything here.
+    pub header: ResponseHeader,
+}
+
+/// See [`Response::header`].
+#[derive(Default)]
+pub struct ResponseHeader {
+    /// A new session's identifier.
+    pub session: Option<SessionId>,
+    /// A new tree connect's identifier.
+    pub tree: Option<TreeId>,
+    /// Signs the response although the request was not signed.
+    pub signing_key: Option<Rc<SigningKey>>,
+    /// Takes the response's bytes in.
+    pub preauth: Option<PreauthTarget>,
+}
+
+/// A preauthentication integrity hash that a response belongs to (MS-SMB2 3.3.5.4, 3.3.5.5).
+pub enum PreauthTarget {
+    /// Connection.PreauthIntegrityHashValue.
+    Connection(Rc<Connection>),
+    /// The exchange's own.
+    Logon(Rc<Logon>),
+}
+
+impl PreauthTarget {
+    /// Takes a message in, given in pieces.
+    pub fn update(&self, message: &[&[u8]]) {
+        match self {
+            PreauthTarget::Connection(connection) => {
+                connection.preauth.borrow_mut().update(message);
+            }
+            PreauthTarget::Logon(logon) => logon.hash.borrow_mut().update(message),
+        }
+    }
 }
 
 /// Bulk data of a response.
@@ -76,6 +121,7 @@ impl Default for Response {
             body: Vec::new(),
             data: Data::None,
             invalidate: None,
+            header: ResponseHeader::default(),
         }
     }
 }
@@ -88,6 +134,37 @@ impl Response {
             ..Response::default()
         }
     }
+}
+
+/// Calls the handler of a command. CANCEL never gets here: nothing answers it.
+pub async fn handle(command: Command, request: &[u8], cx: &Context) -> Result<Response, NtStatus> {
+    match command {
+        Command::Negotiate => negotiate::handle(request, cx).await,
+        Command::SessionSetup => session_setup::handle(request, cx).await,
+        Command::Logoff => logoff::handle(request, cx).await,
+        Command::TreeConnect => tree_connect::handle(request, cx).await,
+        Command::TreeDisconnect => tree_disconnect::handle(request, cx).await,
+        Command::Ioctl => ioctl::handle(request, cx).await,
+        Command::Echo => echo::handle(request),
+        Command::Create
+        | Command::Close
+        | Command::Flush
+        | Command::Read
+        | Command::Write
+        | Command::Lock
+        | Command::QueryDirectory
+        | Command::ChangeNotify
+        | Command::QueryInfo
+        | Command::SetInfo => Err(NtStatus::NOT_SUPPORTED),
+        // No oplock is granted, so none can be acknowledged (MS-SMB2 3.3.5.22).
+        Command::OplockBreak => Err(NtStatus::INVALID_PARAMETER),
+        Command::Cancel => Err(NtStatus::INVALID_PARAMETER),
+    }
+}
+
+/// What a request that can't be decoded is answered with.
+pub fn malformed(_: proto::wire::WireError) -> NtStatus {
+    NtStatus::INVALID_PARAMETER
 }
 
 impl Context {
@@ -104,7 +181,7 @@ impl Context {
     /// The open a request names; all ones in a related request is the compound's.
     pub fn open(&self, id: FileId) -> Result<Rc<Open>, NtStatus> {
         let wanted = if self.related && id == FileId::RELATED {
-            self.chain_file.get().ok_or(NtStatus::INVALID_HANDLE)?
+            self.chain_file.get().ok_or(NtStatus::FILE_CLOSED)?
         } else {
             id
         };

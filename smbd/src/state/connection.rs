@@ -1,21 +1,41 @@
-//! Connections (MS-SMB2 3.3.1.7): what has been negotiated on one channel.
+//! Connections (MS-SMB2 3.3.1.7): what has been negotiated on one channel, what is under way.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use proto::smb2::negotiate::Capabilities;
-use proto::smb2::{Dialect, Guid};
+use proto::smb2::negotiate::{Capabilities, SecurityMode};
+use proto::smb2::{Dialect, Guid, SessionId};
 
+use super::session::Logon;
 use crate::channel::Channel;
+use crate::dispatch::{Requests, SequenceWindow};
+use crate::security::keys::PreauthHash;
+use crate::security::signing::SigningAlgorithm;
 
 /// One connection of the client.
 pub struct Connection {
-    /// Numbers the process's connections, for logs.
+    /// Numbers the process's connections.
     pub id: u64,
     /// What carries it.
     pub channel: Rc<dyn Channel>,
     /// Set by NEGOTIATE, once.
     pub negotiated: OnceCell<Negotiated>,
+    /// Connection.CommandSequenceWindow.
+    pub window: RefCell<SequenceWindow>,
+    /// Connection.PreauthIntegrityHashValue.
+    pub preauth: RefCell<PreauthHash>,
+    /// SESSION_SETUP exchanges under way (Connection.PreauthSessionTable and sessions in progress).
+    pub logons: RefCell<HashMap<SessionId, Rc<Logon>>>,
+    /// Connection.RequestList.
+    pub requests: RefCell<Requests>,
+    /// A NEGOTIATE has arrived: the next one ends the connection (MS-SMB2 3.3.5.4).
+    pub negotiating: Cell<bool>,
+    /// The broker counts it as this process's.
+    pub claimed: Cell<bool>,
+    authenticated: Cell<bool>,
+    handed_over: Cell<bool>,
+    end: OnceCell<String>,
 }
 
 /// What NEGOTIATE settled.
@@ -25,8 +45,18 @@ pub struct Negotiated {
     pub dialect: Dialect,
     /// Connection.ClientGuid.
     pub client_guid: Guid,
+    /// Connection.ClientCapabilities.
+    pub client_capabilities: Capabilities,
+    /// Connection.ClientSecurityMode.
+    pub client_security_mode: SecurityMode,
+    /// Connection.ClientDialects, in the client's order.
+    pub client_dialects: Vec<u16>,
     /// Connection.ServerCapabilities.
     pub capabilities: Capabilities,
+    /// Connection.ServerSecurityMode.
+    pub security_mode: SecurityMode,
+    /// Connection.SigningAlgorithmId.
+    pub signing: SigningAlgorithm,
     /// Connection.MaxTransactSize.
     pub max_transact: u32,
     /// Connection.MaxReadSize.
@@ -36,6 +66,24 @@ pub struct Negotiated {
 }
 
 impl Connection {
+    /// A connection nothing has arrived on.
+    pub fn new(id: u64, channel: Rc<dyn Channel>) -> Connection {
+        Connection {
+            id,
+            channel,
+            negotiated: OnceCell::new(),
+            window: RefCell::default(),
+            preauth: RefCell::default(),
+            logons: RefCell::default(),
+            requests: RefCell::default(),
+            negotiating: Cell::new(false),
+            claimed: Cell::new(false),
+            authenticated: Cell::new(false),
+            handed_over: Cell::new(false),
+            end: OnceCell::new(),
+        }
+    }
+
     /// Connection.MaxTransactSize.
     pub fn max_transact(&self) -> u32 {
         self.negotiated.get().map_or(0, |found| found.max_transact)
@@ -49,5 +97,53 @@ impl Connection {
     /// Connection.MaxWriteSize.
     pub fn max_write(&self) -> u32 {
         self.negotiated.get().map_or(0, |found| found.max_write)
+    }
+
+    /// Connection.Dialect, once negotiated.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.negotiated.get().map(|found| found.dialect)
+    }
+
+    /// Connection.SupportsMultiCredit.
+    pub fn is_multi_credit(&self) -> bool {
+        self.negotiated
+            .get()
+            .is_some_and(|found| found.capabilities.contains(Capabilities::LARGE_MTU))
+    }
+
+    /// A session was authenticated here: limits widen, RDMA rights may be had.
+    pub fn set_authenticated(&self, credits: u16) {
+        self.window.borrow_mut().widen(credits);
+        if !self.authenticated.replace(true) {
+            self.channel.authenticated();
+        }
+    }
+
+    /// Whether a session was ever authenticated here.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated.get()
+    }
+
+    /// Ends the connection: nothing more is read or answered. The first reason is the one logged.
+    pub fn end(&self, reason: impl Into<String>) {
+        if self.end.set(reason.into()).is_ok() {
+            self.channel.close();
+        }
+    }
+
+    /// Another process serves it now: it is forgotten here without a word on it.
+    pub fn hand_over(&self) {
+        self.handed_over.set(true);
+        let _ = self.end.set("handed over".into());
+    }
+
+    /// Whether another process serves it.
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_over.get()
+    }
+
+    /// Why it is ending, if it is.
+    pub fn ended(&self) -> Option<&str> {
+        self.end.get().map(String::as_str)
     }
 }

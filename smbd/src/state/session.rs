@@ -1,14 +1,25 @@
-//! Sessions (MS-SMB2 3.3.1.8): one authenticated user of the client.
+//! Sessions (MS-SMB2 3.3.1.8) and the process's table of them.
 //!
-//! A session exists from the end of a successful logon on; what happens before is a connection's
-//! own business. It belongs to the process, since several channels may share it.
+//! A session exists from the end of a successful logon on; until then there is only a [`Logon`]
+//! of one connection, so that a failed one harms nothing. A session belongs to the process, and
+//! each connection it may be used on is one of its channels, with a signing key of its own.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use proto::smb2::SessionId;
+use proto::smb2::{NtStatus, SessionId};
 
-use super::Opens;
+use super::{Opens, Trees};
+use crate::security::keys::{Key128, PreauthHash};
+use crate::security::ntlm::SessionKey;
+use crate::security::signing::SigningKey;
+use crate::security::spnego::{Authenticator, LogonKind};
 use crate::security::users::Identity;
+
+/// Sessions a client may have at once.
+const MAX_SESSIONS: usize = 4096;
 
 /// One user's session.
 pub struct Session {
@@ -16,10 +27,125 @@ pub struct Session {
     pub id: SessionId,
     /// Whom file calls are made as.
     pub identity: Arc<Identity>,
-    /// The user's name, as the user file writes it.
+    /// The user's name, as the user file or the client writes it.
     pub user: String,
-    /// The guest account or nobody: holds no key, nothing is signed.
-    pub guest: bool,
+    /// How the user logged on.
+    pub kind: LogonKind,
+    /// Session.SigningRequired.
+    pub signing_required: Cell<bool>,
+    /// Session.SessionKey; the key a new channel proves itself with.
+    pub session_key: SessionKey,
+    /// Session.ApplicationKey, for protocols on named pipes.
+    pub application_key: Key128,
     /// Session.OpenTable.
     pub opens: Opens,
+    /// Session.TreeConnectTable.
+    pub trees: Trees,
+    /// Session.ChannelList: the connection's number and its signing key.
+    channels: RefCell<Vec<(u64, Option<Rc<SigningKey>>)>>,
+}
+
+/// A SESSION_SETUP exchange under way on one connection.
+pub struct Logon {
+    /// Session.PreauthIntegrityHashValue, or the channel's (MS-SMB2 3.3.5.5).
+    pub hash: RefCell<PreauthHash>,
+    /// The state of the exchange; taken while a token is judged.
+    pub authenticator: RefCell<Option<Authenticator>>,
+    /// The session that authenticates anew, if any (MS-SMB2 3.3.5.5.2).
+    pub session: Option<Rc<Session>>,
+}
+
+/// GlobalSessionTable, as far as this client goes.
+#[derive(Default)]
+pub struct Sessions {
+    table: RefCell<HashMap<SessionId, Rc<Session>>>,
+}
+
+impl Session {
+    /// A session without a channel.
+    pub fn new(
+        id: SessionId,
+        identity: Arc<Identity>,
+        user: String,
+        kind: LogonKind,
+        session_key: SessionKey,
+        application_key: Key128,
+    ) -> Session {
+        Session {
+            id,
+            identity,
+            user,
+            kind,
+            signing_required: Cell::new(false),
+            session_key,
+            application_key,
+            opens: Opens::default(),
+            trees: Trees::default(),
+            channels: RefCell::default(),
+        }
+    }
+
+    /// A guest's or nobody's session: it has no key, nothing is signed.
+    pub fn is_guest(&self) -> bool {
+        self.kind != LogonKind::User
+    }
+
+    /// Makes a connection a channel of this session.
+    pub fn add_channel(&self, connection: u64, signing_key: Option<Rc<SigningKey>>) {
+        self.remove_channel(connection);
+        self.channels.borrow_mut().push((connection, signing_key));
+    }
+
+    /// Whether the session may be used on a connection.
+    pub fn has_channel(&self, connection: u64) -> bool {
+        self.channels
+            .borrow()
+            .iter()
+            .any(|(id, _)| *id == connection)
+    }
+
+    /// Channel.SigningKey.
+    pub fn signing_key(&self, connection: u64) -> Option<Rc<SigningKey>> {
+        let channels = self.channels.borrow();
+        let (_, key) = channels.iter().find(|(id, _)| *id == connection)?;
+        key.clone()
+    }
+
+    /// Takes a channel away; true if it was the last.
+    pub fn remove_channel(&self, connection: u64) -> bool {
+        let mut channels = self.channels.borrow_mut();
+        channels.retain(|(id, _)| *id != connection);
+        channels.is_empty()
+    }
+}
+
+impl Sessions {
+    /// The session of `id`.
+    pub fn find(&self, id: SessionId) -> Option<Rc<Session>> {
+        self.table.borrow().get(&id).cloned()
+    }
+
+    /// Whether another session or logon may begin.
+    pub fn has_room(&self) -> bool {
+        self.table.borrow().len() < MAX_SESSIONS
+    }
+
+    /// Adds a session.
+    pub fn add(&self, session: Rc<Session>) -> Result<(), NtStatus> {
+        if !self.has_room() {
+            return Err(NtStatus::TOO_MANY_SESSIONS);
+        }
+        self.table.borrow_mut().insert(session.id, session);
+        Ok(())
+    }
+
+    /// Forgets a session.
+    pub fn remove(&self, id: SessionId) -> Option<Rc<Session>> {
+        self.table.borrow_mut().remove(&id)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Rc<Session>> {
+        self.table.borrow().values().cloned().collect()
+    }
 }

@@ -1,12 +1,23 @@
 //! Tree connects (MS-SMB2 3.3.1.9): a session's use of one share.
 
-use proto::smb2::{AccessMask, TreeId};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use proto::smb2::{AccessMask, NtStatus, TreeId};
+
+use crate::config::Share;
+use crate::security::users::Identity;
+
+/// Tree connects a session may have: far above what any client uses.
+const MAX_TREES: usize = 1024;
 
 /// What a tree connect leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum TreeKind {
     /// A share's directory.
-    Disk,
+    Disk(Arc<Share>),
     /// IPC$: named pipes.
     Pipe,
 }
@@ -16,10 +27,79 @@ pub enum TreeKind {
 pub struct Tree {
     /// TreeConnect.TreeId.
     pub id: TreeId,
-    /// A directory or IPC$.
+    /// A share or IPC$.
     pub kind: TreeKind,
+    /// Whom file calls through it are made as: the session's user, unless the share says otherwise.
+    pub identity: Arc<Identity>,
     /// TreeConnect.MaximalAccess: what any open through it may have at most.
     pub maximal_access: AccessMask,
     /// Nothing may be changed through it, whatever the user's rights.
     pub read_only: bool,
+}
+
+/// Session.TreeConnectTable.
+#[derive(Debug)]
+pub struct Trees {
+    table: RefCell<HashMap<TreeId, Rc<Tree>>>,
+    last: Cell<u32>,
+}
+
+impl Tree {
+    /// The share; INVALID_DEVICE_REQUEST for IPC$, which has no files.
+    pub fn share(&self) -> Result<&Arc<Share>, NtStatus> {
+        match &self.kind {
+            TreeKind::Disk(share) => Ok(share),
+            TreeKind::Pipe => Err(NtStatus::INVALID_DEVICE_REQUEST),
+        }
+    }
+
+    /// Whether this is IPC$.
+    pub fn is_pipe(&self) -> bool {
+        matches!(self.kind, TreeKind::Pipe)
+    }
+}
+
+impl Default for Trees {
+    fn default() -> Trees {
+        Trees {
+            table: RefCell::default(),
+            last: Cell::new(0),
+        }
+    }
+}
+
+impl Trees {
+    /// The tree connect of `id`.
+    pub fn find(&self, id: TreeId) -> Option<Rc<Tree>> {
+        self.table.borrow().get(&id).cloned()
+    }
+
+    /// Adds the tree connect `make` builds with a fresh identifier.
+    pub fn add(&self, make: impl FnOnce(TreeId) -> Tree) -> Result<Rc<Tree>, NtStatus> {
+        let mut table = self.table.borrow_mut();
+        if table.len() >= MAX_TREES {
+            return Err(NtStatus::INSUFFICIENT_RESOURCES);
+        }
+        let id = loop {
+            let next = TreeId(self.last.get().wrapping_add(1));
+            self.last.set(next.0);
+            // 0 is no tree, all ones means "the one before" in a compound.
+            if next != TreeId(0) && next != TreeId::RELATED && !table.contains_key(&next) {
+                break next;
+            }
+        };
+        let tree = Rc::new(make(id));
+        table.insert(id, Rc::clone(&tree));
+        Ok(tree)
+    }
+
+    /// Forgets a tree connect.
+    pub fn remove(&self, id: TreeId) -> Option<Rc<Tree>> {
+        self.table.borrow_mut().remove(&id)
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&self) {
+        self.table.borrow_mut().clear();
+    }
 }

@@ -21,6 +21,8 @@ pub enum Interest {
     Read,
     /// Something to read, or room to write.
     ReadWrite,
+    /// Room to write: the writer is behind and reads nothing until it has caught up.
+    Write,
     /// Only errors and hang-ups: the reader is behind and wants no more now.
     Nothing,
 }
@@ -132,6 +134,7 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     match interest {
         Interest::Read => epoll::EventFlags::IN,
         Interest::ReadWrite => epoll::EventFlags::IN | epoll::EventFlags::OUT,
+        Interest::Write => epoll::EventFlags::OUT,
         Interest::Nothing => epoll::EventFlags::empty(),
     }
 }

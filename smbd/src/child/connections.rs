@@ -1,0 +1,209 @@
+//! A child's connections: taken from the supervisor or the broker, claimed, ended.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use proto::control::ConnectionKind;
+use proto::control::broker::{PassAnswer, Refusal};
+use proto::control::child::{ChannelStatus, ChildStatus, Transport};
+use proto::smb2::{Dialect, Guid, NtStatus};
+use shm::SystemError;
+
+use super::Child;
+use crate::channel::{self, Channel, Reading, RelayChannel, TcpChannel};
+use crate::messaging::{Claim, ClaimRequest};
+use crate::state::{Connection, Session};
+
+/// Connections one client may have (MS-SMB2 <173>: Windows allows 32 channels of a session).
+const MAX_CONNECTIONS: usize = 64;
+/// Of them, those on which no session is authenticated yet.
+const MAX_UNAUTHENTICATED: usize = 16;
+/// A message beyond the payload of the largest WRITE.
+const MESSAGE_OVERHEAD: u32 = 64 * 1024;
+
+impl Child {
+    /// Makes a connection of a descriptor.
+    pub(super) fn connect(
+        &self,
+        kind: ConnectionKind,
+        descriptor: OwnedFd,
+    ) -> Result<Rc<Connection>, SystemError> {
+        let channel: Rc<dyn Channel> = match kind {
+            ConnectionKind::Tcp => {
+                let global = &self.config.global;
+                let payload = global.smb2_max_write.max(global.smb2_max_trans);
+                Rc::new(TcpChannel::new(descriptor, payload + MESSAGE_OVERHEAD)?)
+            }
+            ConnectionKind::Relay => {
+                Rc::new(RelayChannel::new(descriptor, Rc::clone(&self.region))?)
+            }
+        };
+        let id = next_connection();
+        let connection = Rc::new(Connection::new(id, channel));
+        self.connections
+            .borrow_mut()
+            .insert(id, Rc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// Whether another connection, passed by the broker, is taken.
+    pub(super) fn judge_pass(&self) -> PassAnswer {
+        let connections = self.connections.borrow();
+        let unauthenticated = connections
+            .values()
+            .filter(|connection| !connection.is_authenticated())
+            .count();
+        if connections.is_empty() {
+            PassAnswer::Refused(Refusal::Ending)
+        } else if connections.len() >= MAX_CONNECTIONS {
+            PassAnswer::Refused(Refusal::TooManyChannels)
+        } else if unauthenticated >= MAX_UNAUTHENTICATED {
+            PassAnswer::Refused(Refusal::TooManyUnauthenticated)
+        } else {
+            PassAnswer::Accepted
+        }
+    }
+
+    /// Finds out whether this process serves the connection, and reads on if so. An error is the
+    /// answer to its NEGOTIATE; a connection that went to another process is ended without one.
+    pub async fn claim(
+        &self,
+        connection: &Connection,
+        client_guid: Guid,
+        dialect: Dialect,
+    ) -> Result<(), NtStatus> {
+        let owned = connection.claimed.get()
+            || !self.config.global.server_multi_channel_support
+            || client_guid == Guid::ZERO;
+        if !owned {
+            let duplicate = connection
+                .channel
+                .descriptor()
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(|error| {
+                    connection.end(format!("its socket can't be duplicated: {error}"));
+                    NtStatus::INSUFFICIENT_RESOURCES
+                })?;
+            let request = ClaimRequest {
+                client_guid: client_guid.0,
+                dialect: dialect.into(),
+                kind: connection.channel.kind(),
+                preface: connection.channel.preface(),
+            };
+            match self.broker.claim(request, duplicate).await {
+                Claim::Owner(_) => connection.claimed.set(true),
+                Claim::HandedOver => {
+                    connection.hand_over();
+                    return Err(NtStatus::CONNECTION_DISCONNECTED);
+                }
+                Claim::Refused(reason, _) => {
+                    tracing::warn!(peer = %connection.channel.peer(), %reason, "a connection is refused");
+                    connection.end(reason.to_string());
+                    return Err(NtStatus::INSUFFICIENT_RESOURCES);
+                }
+            }
+        }
+        let (serving, authenticated) = self.announced.get();
+        if !serving {
+            self.supervisor.serving(client_guid.0);
+            self.announced.set((true, authenticated));
+        }
+        connection.channel.read_on(Reading::Freely);
+        Ok(())
+    }
+
+    /// A session was authenticated on a connection.
+    pub fn authenticated(&self, connection: &Connection) {
+        let credits = u16::try_from(self.config.global.smb2_max_credits).unwrap_or(u16::MAX);
+        connection.set_authenticated(credits);
+        let (serving, authenticated) = self.announced.get();
+        if !authenticated {
+            self.supervisor.authenticated();
+            self.announced.set((serving, true));
+        }
+    }
+
+    /// Ends a session: its tree connects and opens go, and nobody finds it any more.
+    pub fn end_session(self: &Rc<Child>, session: &Rc<Session>) {
+        self.sessions.remove(session.id);
+        session.trees.clear();
+        crate::handlers::logoff::close_opens(self, session);
+    }
+
+    /// A connection is gone: what hangs from it goes too.
+    pub(super) fn disconnect(self: &Rc<Child>, connection: &Connection) {
+        if self
+            .connections
+            .borrow_mut()
+            .remove(&connection.id)
+            .is_none()
+        {
+            return;
+        }
+        connection.requests.borrow().cancel_all();
+        connection.logons.take();
+        for session in self.sessions.all() {
+            if session.has_channel(connection.id) && session.remove_channel(connection.id) {
+                self.end_session(&session);
+            }
+        }
+        if connection.claimed.get() {
+            self.broker.channel_closed();
+        }
+    }
+
+    /// What `smbd status` shows of this process.
+    pub(super) fn status(&self) -> ChildStatus {
+        let connections = self.connections();
+        let sessions = self.sessions.all();
+        let negotiated = connections
+            .iter()
+            .find_map(|connection| connection.negotiated.get());
+        ChildStatus {
+            client_guid: negotiated.map_or([0; 16], |found| found.client_guid.0),
+            dialect: negotiated.map_or(0, |found| found.dialect.into()),
+            sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
+            opens: sessions
+                .iter()
+                .map(|session| u32::try_from(session.opens.len()).unwrap_or(u32::MAX))
+                .fold(0, u32::saturating_add),
+            channels: connections
+                .iter()
+                .map(|connection| channel_status(connection, &sessions))
+                .collect(),
+        }
+    }
+}
+
+fn channel_status(connection: &Connection, sessions: &[Rc<Session>]) -> ChannelStatus {
+    let channel = &connection.channel;
+    ChannelStatus {
+        transport: match channel.transport() {
+            channel::Transport::Tcp => Transport::Tcp,
+            channel::Transport::Rdma => Transport::Rdma,
+        },
+        peer: channel.peer(),
+        local: channel.local(),
+        device: channel.device().unwrap_or_default(),
+        connection: channel
+            .gateway_connection()
+            .map(proto::control::ConnectionId),
+        users: sessions
+            .iter()
+            .filter(|session| session.has_channel(connection.id))
+            .map(|session| session.user.clone())
+            .collect(),
+    }
+}
+
+fn next_connection() -> u64 {
+    thread_local! {
+        static LAST: Cell<u64> = const { Cell::new(0) };
+    }
+    LAST.with(|last| {
+        last.set(last.get() + 1);
+        last.get()
+    })
+}

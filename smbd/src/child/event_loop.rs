@@ -1,0 +1,450 @@
+//! The loop of a child: waits on one epoll, lets tasks run, pushes out what they queued.
+//!
+//! A turn: events → timers → tasks until none can go on → every channel and link flushed once, so
+//! that all replies of a turn share system calls. The loop itself never blocks but in the wait.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures::executor::LocalPool;
+use shm::SystemError;
+
+use super::{Child, ChildStart, ServerIdentity, Timers};
+use crate::channel::ChannelError;
+use crate::dispatch;
+use crate::messaging::{Broker, PassedConnection, Supervisor, SupervisorEvent};
+use crate::state::{Connection, Sessions};
+use crate::sys::poll::{Interest, Poll, Ready};
+use crate::sys::pool::Pool;
+
+const POOL: u64 = 0;
+const BROKER: u64 = 1;
+const SUPERVISOR: u64 = 2;
+/// Connections' tokens are their numbers above this.
+const FIRST_CONNECTION: u64 = 16;
+
+/// A first NEGOTIATE must be whole by then.
+const NEGOTIATE_LIMIT: Duration = Duration::from_secs(5);
+/// A session must be authenticated by then.
+const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(45);
+/// A message that began must be whole by then.
+const PARTIAL_LIMIT: Duration = Duration::from_secs(10);
+/// What an ended connection still owes must be gone by then.
+const CLOSING_LIMIT: Duration = Duration::from_secs(5);
+/// Tasks of lost connections must have ended by then, once nothing else is served.
+const TASKS_LIMIT: Duration = Duration::from_secs(30);
+
+/// The loop and what it waits on.
+pub(super) struct EventLoop {
+    child: Rc<Child>,
+    executor: LocalPool,
+    poll: Poll,
+    served: HashMap<u64, Served>,
+    broker_interest: Option<Interest>,
+    supervisor_interest: Option<Interest>,
+    shutdown: bool,
+}
+
+/// A connection in the set.
+struct Served {
+    connection: Rc<Connection>,
+    since: Instant,
+    interest: Interest,
+    unsent: bool,
+    /// Since when it is ending: what it owes is being sent, or smbdirectd lets go of its memory.
+    ending_since: Option<Instant>,
+    logged: bool,
+}
+
+impl EventLoop {
+    pub(super) fn start(start: ChildStart) -> Result<EventLoop, SystemError> {
+        let executor = LocalPool::new();
+        let child = Rc::new(Child {
+            identity: ServerIdentity::of(&start.config),
+            config: start.config,
+            pool: Pool::start(Pool::default_threads())?,
+            broker: Broker::new(start.broker),
+            supervisor: Supervisor::new(start.supervisor),
+            interfaces: Default::default(),
+            sessions: Sessions::default(),
+            timers: Timers::default(),
+            region: Default::default(),
+            connections: Default::default(),
+            spawner: executor.spawner(),
+            tasks: Default::default(),
+            announced: Default::default(),
+        });
+        let mut event_loop = EventLoop {
+            child,
+            executor,
+            poll: Poll::new()?,
+            served: HashMap::new(),
+            broker_interest: None,
+            supervisor_interest: None,
+            shutdown: false,
+        };
+        event_loop
+            .poll
+            .add(event_loop.child.pool.descriptor(), POOL, Interest::Read)?;
+        let connection = event_loop.child.connect(start.kind, start.connection)?;
+        event_loop.serve(&connection)?;
+        if !start.preface.is_empty() {
+            event_loop.replay(&connection, &start.preface);
+        }
+        Ok(event_loop)
+    }
+
+    pub(super) fn run(mut self) -> i32 {
+        let mut ready = Vec::new();
+        let mut idle_since = None;
+        loop {
+            self.finish_turn();
+            if self.served.is_empty() {
+                let since = *idle_since.get_or_insert_with(Instant::now);
+                let tasks = self.child.tasks.get();
+                if tasks == 0 || since.elapsed() > TASKS_LIMIT {
+                    if tasks > 0 {
+                        tracing::warn!(tasks, "ending although requests are still under way");
+                    }
+                    self.last_words();
+                    return 0;
+                }
+            } else {
+                idle_since = None;
+            }
+            let timeout = self.timeout();
+            if let Err(error) = self.poll.wait(&mut ready, timeout) {
+                tracing::error!(%error, "the loop can't wait for events");
+                return 1;
+            }
+            for event in &ready {
+                self.handle(*event);
+            }
+            self.take_unread();
+            self.child.timers.fire(Instant::now());
+        }
+    }
+
+    /// Everything that follows events: tasks, limits, flushes, what to wait for next.
+    fn finish_turn(&mut self) {
+        self.executor.run_until_stalled();
+        let now = Instant::now();
+        let tokens: Vec<u64> = self.served.keys().copied().collect();
+        for token in tokens {
+            self.settle(token, now);
+        }
+        // A connection that ended may have let tasks go on.
+        self.executor.run_until_stalled();
+        self.flush_links();
+    }
+
+    fn handle(&mut self, event: Ready) {
+        match event.token {
+            POOL => self.child.pool.complete(),
+            BROKER => {
+                for passed in self.child.broker.on_readable() {
+                    self.take_passed(passed);
+                }
+                if self.child.broker.with_descriptor(|_| ()).is_none() {
+                    self.broker_interest = None;
+                }
+            }
+            SUPERVISOR => self.supervisor_events(),
+            token => {
+                if event.readable {
+                    self.receive(token, event.hung_up);
+                }
+            }
+        }
+    }
+
+    fn supervisor_events(&mut self) {
+        for event in self.child.supervisor.on_readable() {
+            match event {
+                SupervisorEvent::Interfaces(list) => {
+                    self.child.interfaces.replace(list);
+                }
+                SupervisorEvent::Broker(link) => {
+                    self.child.broker.reconnect(link);
+                    self.broker_interest = None;
+                }
+                SupervisorEvent::QueryStatus(query) => {
+                    let status = self.child.status();
+                    self.child.supervisor.status(query, status);
+                }
+                SupervisorEvent::Shutdown => self.shut_down("the server is shutting down"),
+                SupervisorEvent::Lost(error) => {
+                    tracing::warn!(%error, "the supervisor is gone");
+                    self.shut_down("the server has ended");
+                }
+            }
+        }
+    }
+
+    fn shut_down(&mut self, why: &str) {
+        self.shutdown = true;
+        for served in self.served.values() {
+            served.connection.end(why);
+        }
+    }
+
+    fn take_passed(&mut self, passed: PassedConnection) {
+        let answer = self.child.judge_pass();
+        self.child.broker.answer(passed.claim, answer);
+        if let proto::control::broker::PassAnswer::Refused(reason) = answer {
+            tracing::warn!(%reason, "a connection passed to this process is refused");
+            return;
+        }
+        let connected = self.child.connect(passed.kind, passed.connection);
+        let served = connected.and_then(|connection| {
+            connection.claimed.set(true);
+            self.serve(&connection).map(|()| connection)
+        });
+        match served {
+            Ok(connection) => self.replay(&connection, &passed.preface),
+            Err(error) => {
+                tracing::error!(%error, "a connection passed to this process can't be served");
+                self.child.broker.channel_closed();
+            }
+        }
+    }
+
+    /// Reads what another process read of a connection, as if it had just arrived.
+    fn replay(&mut self, connection: &Rc<Connection>, preface: &[u8]) {
+        let child = Rc::clone(&self.child);
+        let outcome = connection.channel.replay(preface, &mut |message| {
+            dispatch::deliver_first(&child, connection, message);
+        });
+        if let Err(error) = outcome {
+            connection.end(error.to_string());
+        }
+    }
+
+    fn serve(&mut self, connection: &Rc<Connection>) -> Result<(), SystemError> {
+        let token = FIRST_CONNECTION + connection.id;
+        self.poll
+            .add(connection.channel.descriptor(), token, Interest::Read)?;
+        self.served.insert(
+            token,
+            Served {
+                connection: Rc::clone(connection),
+                since: Instant::now(),
+                interest: Interest::Read,
+                unsent: false,
+                ending_since: None,
+                logged: false,
+            },
+        );
+        Ok(())
+    }
+
+    fn receive(&mut self, token: u64, hung_up: bool) {
+        let Some(served) = self.served.get(&token) else {
+            return;
+        };
+        let connection = Rc::clone(&served.connection);
+        if hung_up && !connection.channel.wants_read() {
+            connection.end(ChannelError::Closed.to_string());
+            self.forget(token);
+            return;
+        }
+        let child = Rc::clone(&self.child);
+        let outcome = connection
+            .channel
+            .receive(&mut |message| dispatch::deliver(&child, &connection, message));
+        if let Err(error) = outcome {
+            connection.end(error.to_string());
+            if connection.channel.is_drained() {
+                self.forget(token);
+            }
+        }
+    }
+
+    /// Messages that were read before and not taken: nothing would wake the loop for them.
+    fn take_unread(&mut self) {
+        let tokens: Vec<u64> = self
+            .served
+            .iter()
+            .filter(|(_, served)| {
+                served.connection.channel.has_unread() && served.connection.channel.wants_read()
+            })
+            .map(|(token, _)| *token)
+            .collect();
+        for token in tokens {
+            self.receive(token, false);
+        }
+    }
+
+    /// Flushes a connection, holds it to its limits, and lets it go once it has ended.
+    fn settle(&mut self, token: u64, now: Instant) {
+        let Some(served) = self.served.get_mut(&token) else {
+            return;
+        };
+        let connection = Rc::clone(&served.connection);
+        let channel = &connection.channel;
+        if let Some(limit) = served.exceeded(now) {
+            connection.end(limit);
+        }
+        let flushed = match connection.is_handed_over() {
+            true => Ok(true),
+            false => channel.flush(),
+        };
+        served.unsent = !matches!(flushed, Ok(true));
+        if let Err(error) = &flushed {
+            connection.end(error.to_string());
+        }
+        if connection.ended().is_some() {
+            served.log_end();
+            self.child.disconnect(&connection);
+            let since = *served.ending_since.get_or_insert(now);
+            let is_done = !served.unsent && channel.is_drained();
+            let is_over = flushed.is_err() && channel.is_drained();
+            let timed_out = now.duration_since(since) > CLOSING_LIMIT;
+            if is_done || is_over || timed_out || connection.is_handed_over() {
+                self.forget(token);
+                return;
+            }
+        }
+        let interest = match (served.unsent, channel.wants_read()) {
+            (true, true) => Interest::ReadWrite,
+            (true, false) => Interest::Write,
+            (false, true) => Interest::Read,
+            (false, false) => Interest::Nothing,
+        };
+        if interest != served.interest {
+            served.interest = interest;
+            if let Err(error) = self.poll.modify(channel.descriptor(), token, interest) {
+                connection.end(error.to_string());
+            }
+        }
+    }
+
+    /// Lets a connection go: its descriptor leaves the set first, since a duplicate of it may live
+    /// on elsewhere.
+    fn forget(&mut self, token: u64) {
+        if let Some(mut served) = self.served.remove(&token) {
+            served.log_end();
+            self.child.disconnect(&served.connection);
+            if let Err(error) = self.poll.remove(served.connection.channel.descriptor()) {
+                tracing::debug!(%error, "a descriptor had left the set already");
+            }
+        }
+    }
+
+    fn flush_links(&mut self) {
+        let broker = match self.child.broker.flush() {
+            true => Interest::Read,
+            false => Interest::ReadWrite,
+        };
+        let poll = &self.poll;
+        let known = &mut self.broker_interest;
+        self.child
+            .broker
+            .with_descriptor(|descriptor| watch(poll, descriptor, BROKER, broker, known));
+        let supervisor = match self.child.supervisor.flush() {
+            true => Interest::Read,
+            false => Interest::ReadWrite,
+        };
+        let known = &mut self.supervisor_interest;
+        self.child
+            .supervisor
+            .with_descriptor(|descriptor| watch(poll, descriptor, SUPERVISOR, supervisor, known));
+    }
+
+    /// The last messages to broker and supervisor, as far as their sockets take them.
+    fn last_words(&mut self) {
+        self.child.broker.flush();
+        self.child.supervisor.flush();
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let unread = self.served.values().any(|served| {
+            served.connection.channel.has_unread() && served.connection.channel.wants_read()
+        });
+        if unread {
+            return Some(Duration::ZERO);
+        }
+        let limits = self.served.values().filter_map(Served::next_limit);
+        let idle = self.served.is_empty().then(|| now + Duration::from_secs(1));
+        limits
+            .chain(self.child.timers.next_deadline())
+            .chain(idle)
+            .min()
+            .map(|deadline| deadline.saturating_duration_since(now))
+    }
+}
+
+impl Served {
+    /// The next time at which a limit may be exceeded.
+    fn next_limit(&self) -> Option<Instant> {
+        if let Some(since) = self.ending_since {
+            return Some(since + CLOSING_LIMIT + Duration::from_millis(1));
+        }
+        self.limits().into_iter().flatten().map(|(at, _)| at).min()
+    }
+
+    /// What limit this connection has exceeded.
+    fn exceeded(&self, now: Instant) -> Option<&'static str> {
+        if self.ending_since.is_some() {
+            return None;
+        }
+        self.limits()
+            .into_iter()
+            .flatten()
+            .find(|(at, _)| *at <= now)
+            .map(|(_, what)| what)
+    }
+
+    fn limits(&self) -> [Option<(Instant, &'static str)>; 3] {
+        let connection = &self.connection;
+        let negotiating = !connection.negotiating.get();
+        let partial = connection.channel.partial_since();
+        [
+            negotiating.then(|| (self.since + NEGOTIATE_LIMIT, "no NEGOTIATE within 5 s")),
+            (!connection.is_authenticated()).then(|| {
+                (
+                    self.since + AUTHENTICATION_LIMIT,
+                    "no session authenticated within 45 s",
+                )
+            }),
+            partial.map(|since| (since + PARTIAL_LIMIT, "a message not whole within 10 s")),
+        ]
+    }
+
+    /// One line per connection, saying why it ended.
+    fn log_end(&mut self) {
+        let connection = &self.connection;
+        if std::mem::replace(&mut self.logged, true) || connection.is_handed_over() {
+            return;
+        }
+        tracing::info!(
+            peer = %connection.channel.peer(),
+            transport = ?connection.channel.transport(),
+            connection = connection.id,
+            seconds = self.since.elapsed().as_secs(),
+            reason = connection.ended().unwrap_or("closed by the other end"),
+            "connection ended"
+        );
+    }
+}
+
+/// Waits for a control link, which may be another descriptor than before.
+fn watch(
+    poll: &Poll,
+    descriptor: std::os::fd::BorrowedFd<'_>,
+    token: u64,
+    wanted: Interest,
+    known: &mut Option<Interest>,
+) {
+    let outcome = match *known {
+        Some(interest) if interest == wanted => return,
+        Some(_) => poll.modify(descriptor, token, wanted),
+        None => poll.add(descriptor, token, wanted),
+    };
+    match outcome {
+        Ok(()) => *known = Some(wanted),
+        Err(error) => tracing::error!(%error, "a control link can't be waited for"),
+    }
+}

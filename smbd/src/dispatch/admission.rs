@@ -1,0 +1,185 @@
+//! What an element must satisfy before its handler sees it: signature, session, tree connect,
+//! credit charge (MS-SMB2 3.3.5.2.4 to 3.3.5.2.11), and what a related element inherits from the
+//! one before it (3.3.5.2.7.2).
+
+use std::rc::Rc;
+
+use proto::smb2::{Command, FileId, HEADER_SIZE, Header, NtStatus, TreeId};
+
+use super::request_size::{check_charge, payload_size};
+use crate::child::Child;
+use crate::security::signing::SigningKey;
+use crate::state::{Connection, Session, Tree};
+
+/// What the elements of a chain hand on.
+#[derive(Default)]
+pub(super) struct Inherited {
+    pub session: Option<Rc<Session>>,
+    pub tree: Option<Rc<Tree>>,
+    pub file: Option<FileId>,
+    /// The status of the element that left nothing to inherit: a failed CREATE, or a chain that
+    /// begins with a related element.
+    pub failed: Option<NtStatus>,
+}
+
+/// An element that may be handled.
+pub(super) struct Admitted {
+    pub command: Command,
+    pub session: Option<Rc<Session>>,
+    pub tree: Option<Rc<Tree>>,
+}
+
+/// What is known of an element's sender, whether it is admitted or not.
+#[derive(Default)]
+pub(super) struct Sender {
+    /// Signs the response.
+    pub signing_key: Option<Rc<SigningKey>>,
+}
+
+/// Checks an element. `sender` is filled as far as the checks get: an error is signed too.
+pub(super) fn admit(
+    child: &Child,
+    connection: &Connection,
+    header: &Header,
+    element: &[u8],
+    inherited: &mut Inherited,
+    sender: &mut Sender,
+) -> Result<Admitted, NtStatus> {
+    if header.is_related() {
+        if let Some(status) = inherited.failed
+            && (status == NtStatus::INVALID_PARAMETER || header.command() != Ok(Command::Create))
+        {
+            // The signature is still the session's; the status is the failed element's.
+            sender.signing_key = inherited
+                .session
+                .as_ref()
+                .filter(|_| header.is_signed())
+                .and_then(|session| session.signing_key(connection.id));
+            return Err(status);
+        }
+    } else {
+        *inherited = Inherited::default();
+    }
+    let command = header.command().ok();
+    if command != Some(Command::Negotiate) && connection.negotiated.get().is_none() {
+        connection.end("a request before NEGOTIATE (MS-SMB2 3.3.5.2)");
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let session = session_of(child, connection, header, inherited);
+    verify(connection, header, element, session.as_ref(), sender)?;
+    let command = command.ok_or(NtStatus::INVALID_PARAMETER)?;
+    let (needs_session, needs_tree) = match command {
+        Command::Negotiate | Command::SessionSetup | Command::Echo | Command::Cancel => {
+            (false, false)
+        }
+        Command::Logoff | Command::TreeConnect => (true, false),
+        _ => (true, true),
+    };
+    if needs_session && session.is_none() {
+        inherited.session = None;
+        return Err(match header.is_related() {
+            // Nothing to inherit (MS-SMB2 3.3.5.2.7.2).
+            true => NtStatus::INVALID_PARAMETER,
+            false => NtStatus::USER_SESSION_DELETED,
+        });
+    }
+    inherited.session.clone_from(&session);
+    let tree = match (&session, needs_tree) {
+        (Some(session), true) => Some(tree_of(header, session, inherited)?),
+        _ => None,
+    };
+    inherited.tree.clone_from(&tree);
+    if connection.is_multi_credit() {
+        check_charge(header.credit_charge, payload_size(command, element))?;
+    } else {
+        check_charge(1, payload_size(command, element))?;
+    }
+    Ok(Admitted {
+        command,
+        session,
+        tree,
+    })
+}
+
+/// The session an element belongs to (MS-SMB2 3.3.5.2.9): one of this connection's.
+fn session_of(
+    child: &Child,
+    connection: &Connection,
+    header: &Header,
+    inherited: &Inherited,
+) -> Option<Rc<Session>> {
+    if header.is_related() {
+        return inherited.session.clone();
+    }
+    child
+        .sessions
+        .find(header.session_id)
+        .filter(|session| session.has_channel(connection.id))
+}
+
+/// The tree connect of an element (MS-SMB2 3.3.5.2.11), looked up again for each.
+fn tree_of(
+    header: &Header,
+    session: &Session,
+    inherited: &Inherited,
+) -> Result<Rc<Tree>, NtStatus> {
+    let id = if header.is_related() {
+        inherited
+            .tree
+            .as_ref()
+            .map(|tree| tree.id)
+            .ok_or(NtStatus::INVALID_PARAMETER)?
+    } else {
+        header.tree_id().unwrap_or(TreeId(0))
+    };
+    session.trees.find(id).ok_or(NtStatus::NETWORK_NAME_DELETED)
+}
+
+/// MS-SMB2 3.3.5.2.4. SESSION_SETUP is signed only when it renews a session.
+fn verify(
+    connection: &Connection,
+    header: &Header,
+    element: &[u8],
+    session: Option<&Rc<Session>>,
+    sender: &mut Sender,
+) -> Result<(), NtStatus> {
+    let command = header.command();
+    if command == Ok(Command::Negotiate) {
+        return match header.is_signed() {
+            true => Err(NtStatus::INVALID_PARAMETER),
+            false => Ok(()),
+        };
+    }
+    let Some(session) = session else {
+        return match header.is_signed() && command != Ok(Command::SessionSetup) {
+            true => Err(NtStatus::USER_SESSION_DELETED),
+            false => Ok(()),
+        };
+    };
+    let key = session.signing_key(connection.id);
+    if session.signing_required.get() {
+        sender.signing_key.clone_from(&key);
+    }
+    if !header.is_signed() {
+        let exempt = matches!(command, Ok(Command::SessionSetup));
+        return match session.signing_required.get() && !exempt {
+            true => Err(NtStatus::ACCESS_DENIED),
+            false => Ok(()),
+        };
+    }
+    // A guest's or nobody's session has no key, so a signature means nothing there.
+    let Some(key) = key else { return Ok(()) };
+    let verified = element
+        .split_first_chunk::<HEADER_SIZE>()
+        .is_some_and(|(head, rest)| key.verify(head, &[rest]));
+    if !verified {
+        tracing::warn!(
+            peer = %connection.channel.peer(),
+            session = format_args!("{:#x}", session.id.0),
+            "a signature is wrong (MS-SMB2 3.3.5.2.4)"
+        );
+        return Err(NtStatus::ACCESS_DENIED);
+    }
+    sender.signing_key = Some(key);
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! The task of one chain: its elements in order, each admitted, handled and answered.
+//!
+//! The last element of a chain may go asynchronous: after [`INTERIM_DELAY`], or as soon as its
+//! handler says that it waits, what is answered so far is sent, then an interim response
+//! (MS-SMB2 3.3.4.2). A task is never dropped: without its connection it runs on for nobody.
+
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{Either, select};
+use proto::smb2::{AsyncId, Command, NtStatus};
+
+use super::admission::{Admitted, Inherited, Sender, admit};
+use super::replies::Replies;
+use super::request_size::{RdmaUse, payload_size, rdma_use};
+use super::{Chain, Element};
+use crate::child::Child;
+use crate::handlers::{self, Context, Response};
+use crate::state::Connection;
+
+/// After this long a client is told that its request is under way.
+const INTERIM_DELAY: Duration = Duration::from_millis(50);
+/// Header and fixed part of a READ response.
+const READ_RESPONSE_OVERHEAD: u64 = 80;
+
+type Outcome = Result<Response, NtStatus>;
+
+pub(super) async fn run(child: Rc<Child>, connection: Rc<Connection>, chain: Chain) {
+    let mut inherited = Inherited::default();
+    let mut replies = Replies::new(&connection);
+    let count = chain.elements.len();
+    for (index, element) in chain.elements.iter().enumerate() {
+        if index == 0 && element.header.is_related() {
+            // MS-SMB2 3.3.5.2.7.2: there is nothing before it.
+            inherited.failed = Some(NtStatus::INVALID_PARAMETER);
+        }
+        let bytes = chain.message.get(element.range.clone()).unwrap_or_default();
+        let is_last = index + 1 == count;
+        answer(
+            &child,
+            &connection,
+            element,
+            bytes,
+            is_last,
+            &mut inherited,
+            &mut replies,
+        )
+        .await;
+        if connection.ended().is_some() {
+            break;
+        }
+    }
+    replies.send();
+    let mut requests = connection.requests.borrow_mut();
+    for element in &chain.elements {
+        requests.finish(element.header.message_id, None);
+    }
+}
+
+async fn answer(
+    child: &Rc<Child>,
+    connection: &Rc<Connection>,
+    element: &Element,
+    bytes: &[u8],
+    is_last: bool,
+    inherited: &mut Inherited,
+    replies: &mut Replies<'_>,
+) {
+    let mut sender = Sender::default();
+    let header = &element.header;
+    let mut async_id = None;
+    let mut rdma = RdmaUse::default();
+    let admitted = admit(child, connection, header, bytes, inherited, &mut sender);
+    let outcome = match admitted {
+        Err(status) => Err(status),
+        Ok(admitted) => {
+            rdma = rdma_use(admitted.command, bytes);
+            match check_payload(child, connection, &admitted, bytes, rdma) {
+                Err(status) => Err(status),
+                Ok(()) => {
+                    let command = admitted.command;
+                    let cx = Context {
+                        child: Rc::clone(child),
+                        connection: Rc::clone(connection),
+                        session: admitted.session,
+                        tree: admitted.tree,
+                        header: *header,
+                        related: header.is_related(),
+                        chain_file: inherited.file.into(),
+                        progress: Rc::clone(&element.progress),
+                    };
+                    let handler = pin!(handlers::handle(command, bytes, &cx));
+                    let outcome =
+                        drive(handler, command, &cx, is_last, replies, &mut async_id).await;
+                    inherit(inherited, command, &cx, &outcome);
+                    outcome
+                }
+            }
+        }
+    };
+    replies.add(
+        header,
+        outcome,
+        async_id,
+        sender.signing_key,
+        rdma.invalidate,
+    );
+    connection
+        .requests
+        .borrow_mut()
+        .finish(header.message_id, async_id);
+}
+
+/// Runs a handler to its end, sending an interim response where that takes long.
+async fn drive(
+    mut handler: Pin<&mut impl Future<Output = Outcome>>,
+    command: Command,
+    cx: &Context,
+    is_last: bool,
+    replies: &mut Replies<'_>,
+    async_id: &mut Option<AsyncId>,
+) -> Outcome {
+    // Most are done at once, and need no timer.
+    if let Some(outcome) = handler.as_mut().now_or_never() {
+        return outcome;
+    }
+    if !may_go_async(command) {
+        return handler.await;
+    }
+    if !is_last {
+        // Only the last element can go asynchronous: one that would wait in the middle fails.
+        return match select(handler, pin!(cx.progress.waiting())).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(((), handler)) => {
+                cx.progress.cancel();
+                let _ = handler.await;
+                Err(NtStatus::INTERNAL_ERROR)
+            }
+        };
+    }
+    let delay = pin!(cx.child.timers.sleep(INTERIM_DELAY));
+    let waiting = pin!(cx.progress.waiting());
+    let patience = select(delay, waiting);
+    match select(handler, patience).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right((_, handler)) => {
+            let id = cx
+                .connection
+                .requests
+                .borrow_mut()
+                .go_async(cx.header.message_id);
+            replies.add_interim(&cx.header, id);
+            *async_id = Some(id);
+            handler.await
+        }
+    }
+}
+
+/// Commands that may be answered by an interim response first.
+fn may_go_async(command: Command) -> bool {
+    !matches!(
+        command,
+        Command::Negotiate
+            | Command::SessionSetup
+            | Command::Logoff
+            | Command::TreeConnect
+            | Command::TreeDisconnect
+            | Command::Cancel
+            | Command::Echo
+    )
+}
+
+/// MS-SMB2 3.3.5.2.7.2: a related element uses what a CREATE before it opened, or fails as it did.
+fn inherit(inherited: &mut Inherited, command: Command, cx: &Context, outcome: &Outcome) {
+    inherited.file = cx.chain_file.get();
+    if command == Command::Create {
+        inherited.failed = outcome.as_ref().err().copied();
+        if outcome.is_err() {
+            inherited.file = None;
+        }
+    }
+}
+
+/// What READ and WRITE may do with RDMA here, before any of it happens.
+fn check_payload(
+    child: &Child,
+    connection: &Connection,
+    admitted: &Admitted,
+    bytes: &[u8],
+    rdma: RdmaUse,
+) -> Result<(), NtStatus> {
+    if rdma.by_rdma {
+        let must_sign = admitted
+            .session
+            .as_ref()
+            .is_some_and(|session| session.signing_required.get());
+        // A signature covers the message, not what RDMA moves beside it.
+        if must_sign && !child.config.rdma.allow_unprotected_payload {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
+    } else if admitted.command == Command::Read {
+        let reply = payload_size(Command::Read, bytes) + READ_RESPONSE_OVERHEAD;
+        if reply > u64::from(connection.channel.limits().max_send) {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! IOCTL (MS-SMB2 3.3.5.15): control codes of the connection, of pipes and of files.
+
+use proto::smb2::fsctl::{
+    CtlCode, InterfaceCapability, NetworkInterface, ValidateNegotiateRequest,
+    ValidateNegotiateResponse,
+};
+use proto::smb2::ioctl::{IoctlRequest, IoctlResponse};
+use proto::smb2::negotiate::Capabilities;
+use proto::smb2::{Dialect, NtStatus};
+
+use super::{Context, Response, malformed};
+
+pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
+    let request = IoctlRequest::decode(element).map_err(malformed)?;
+    // MS-SMB2 3.3.5.15: whatever is no FSCTL is not supported.
+    if request.flags != IoctlRequest::IS_FSCTL {
+        return Err(NtStatus::NOT_SUPPORTED);
+    }
+    let largest = request
+        .max_input_response
+        .max(request.max_output_response)
+        .max(u32::try_from(request.input.len()).unwrap_or(u32::MAX));
+    if largest > cx.connection.max_transact() {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let output = match request.ctl_code {
+        CtlCode::VALIDATE_NEGOTIATE_INFO => validate_negotiate(&request, cx)?,
+        CtlCode::QUERY_NETWORK_INTERFACE_INFO => network_interfaces(&request, cx)?,
+        // What a stand-alone Samba answers: there is no DFS here.
+        CtlCode::DFS_GET_REFERRALS | CtlCode::DFS_GET_REFERRALS_EX => {
+            return Err(NtStatus::NOT_FOUND);
+        }
+        CtlCode::PIPE_WAIT => return Err(NtStatus::NOT_SUPPORTED),
+        _ => {
+            // A file that is not open goes before a code that is not known.
+            cx.open(request.file_id)?;
+            return Err(NtStatus::INVALID_DEVICE_REQUEST);
+        }
+    };
+    let mut body = Vec::new();
+    IoctlResponse {
+        ctl_code: request.ctl_code,
+        file_id: request.file_id,
+        input: &[],
+        output: &output,
+        flags: 0,
+    }
+    .encode(&mut body);
+    Ok(Response::of(body))
+}
+
+/// MS-SMB2 3.3.5.15.12: a client checks, signed, what was negotiated in the clear. Whatever differs
+/// was changed on the way, and the connection ends.
+fn validate_negotiate(request: &IoctlRequest<'_>, cx: &Context) -> Result<Vec<u8>, NtStatus> {
+    let negotiated = cx
+        .connection
+        .negotiated
+        .get()
+        .ok_or(NtStatus::INVALID_PARAMETER)?;
+    let differs = |what: &str| {
+        cx.connection.end(format!(
+            "FSCTL_VALIDATE_NEGOTIATE_INFO: {what} (MS-SMB2 3.3.5.15.12)"
+        ));
+        NtStatus::ACCESS_DENIED
+    };
+    if negotiated.dialect == Dialect::Smb311 {
+        return Err(differs(
+            "sent on dialect 3.1.1, which protects its negotiation itself",
+        ));
+    }
+    let client = ValidateNegotiateRequest::decode(request.input).map_err(malformed)?;
+    if (request.max_output_response as usize) < ValidateNegotiateResponse::SIZE {
+        return Err(differs("no room for the answer"));
+    }
+    if !client
+        .dialects()
+        .eq(negotiated.client_dialects.iter().copied())
+    {
+        return Err(differs("other dialects than those negotiated"));
+    }
+    if client.client_guid != negotiated.client_guid {
+        return Err(differs("another ClientGuid than the one negotiated"));
+    }
+    if client.security_mode != negotiated.client_security_mode {
+        return Err(differs("another SecurityMode than the one negotiated"));
+    }
+    if client.capabilities != negotiated.client_capabilities {
+        return Err(differs("other Capabilities than those negotiated"));
+    }
+    let mut output = Vec::new();
+    ValidateNegotiateResponse {
+        capabilities: negotiated.capabilities,
+        server_guid: cx.child.identity.guid,
+        security_mode: negotiated.security_mode,
+        dialect: negotiated.dialect.into(),
+    }
+    .encode(&mut output);
+    Ok(output)
+}
+
+/// MS-SMB2 3.3.5.15.11: where else this server can be reached.
+fn network_interfaces(request: &IoctlRequest<'_>, cx: &Context) -> Result<Vec<u8>, NtStatus> {
+    let offered = cx.connection.negotiated.get().is_some_and(|negotiated| {
+        negotiated
+            .capabilities
+            .contains(Capabilities::MULTI_CHANNEL)
+    });
+    if !offered {
+        return Err(NtStatus::NOT_SUPPORTED);
+    }
+    let interfaces: Vec<NetworkInterface> = cx
+        .child
+        .interfaces
+        .borrow()
+        .iter()
+        .map(|interface| {
+            let mut capability = InterfaceCapability::empty();
+            capability.set(InterfaceCapability::RSS_CAPABLE, interface.rss);
+            capability.set(InterfaceCapability::RDMA_CAPABLE, interface.rdma);
+            NetworkInterface {
+                if_index: interface.if_index,
+                capability,
+                link_speed: interface.speed,
+                address: interface.address,
+            }
+        })
+        .collect();
+    let mut output = Vec::new();
+    NetworkInterface::encode_list(&interfaces, &mut output);
+    if output.len() > request.max_output_response as usize {
+        return Err(NtStatus::BUFFER_TOO_SMALL);
+    }
+    Ok(output)
+}

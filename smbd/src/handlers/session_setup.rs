@@ -1,0 +1,321 @@
+//! SESSION_SETUP (MS-SMB2 3.3.5.5): an authentication exchange, and the session it ends in.
+//!
+//! Nothing of a session exists or changes before the exchange has succeeded. The user file is
+//! read, and a user's Unix identity looked up, on the pool.
+
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use proto::smb2::negotiate::SecurityMode;
+use proto::smb2::session_setup::{
+    SessionFlags, SessionSetupFlags, SessionSetupRequest, SessionSetupResponse,
+};
+use proto::smb2::{Dialect, NtStatus, SessionId};
+
+use super::{Context, PreauthTarget, Response, malformed};
+use crate::child;
+use crate::config::{MapToGuest, ServerSigning};
+use crate::security::keys::KeySchedule;
+use crate::security::ntlm::Acceptor;
+use crate::security::signing::SigningKey;
+use crate::security::spnego::{Authenticated, Authenticator, LogonKind, Step};
+use crate::security::users::{Identity, UserFile, UserFileError};
+use crate::state::{Logon, Negotiated, Session};
+use crate::sys::pool::RunAs;
+
+/// Exchanges a connection may have under way.
+const MAX_LOGONS: usize = 16;
+
+pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
+    let request = SessionSetupRequest::decode(element).map_err(malformed)?;
+    let negotiated = cx
+        .connection
+        .negotiated
+        .get()
+        .ok_or(NtStatus::INVALID_PARAMETER)?;
+    if request.flags.contains(SessionSetupFlags::BINDING) {
+        // Binding a further channel (MS-SMB2 3.3.5.5, step 4) is not offered.
+        return Err(NtStatus::REQUEST_NOT_ACCEPTED);
+    }
+    let (id, logon) = find_logon(cx)?;
+    if negotiated.dialect == Dialect::Smb311 {
+        logon.hash.borrow_mut().update(&[element]);
+    }
+    let outcome = step(&request, cx, negotiated, id, &logon).await;
+    if outcome.is_err() {
+        cx.connection.logons.borrow_mut().remove(&id);
+    }
+    let mut response = outcome?;
+    response.header.session = Some(id);
+    Ok(response)
+}
+
+async fn step(
+    request: &SessionSetupRequest<'_>,
+    cx: &Context,
+    negotiated: &Negotiated,
+    id: SessionId,
+    logon: &Rc<Logon>,
+) -> Result<Response, NtStatus> {
+    // Taken: a second token that overtakes this one finds none, and fails.
+    let mut authenticator = logon
+        .authenticator
+        .take()
+        .ok_or(NtStatus::INVALID_PARAMETER)?;
+    let path = cx.child.config.global.user_file();
+    let users = cx
+        .child
+        .pool
+        .run(RunAs::Server, move || UserFile::load(&path))
+        .await?;
+    let users = match users {
+        Ok(users) => users,
+        // Without a user file there may still be guests.
+        Err(UserFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            UserFile::default()
+        }
+        Err(error) => {
+            tracing::error!(%error, "nobody can log on");
+            return Err(NtStatus::LOGON_FAILURE);
+        }
+    };
+    let lookup = |name: &str| users.account(name);
+    match authenticator.step(request.security_buffer, &lookup) {
+        Step::Continue(token) => {
+            logon.authenticator.replace(Some(authenticator));
+            let mut response = response(SessionFlags::empty(), &token);
+            response.status = NtStatus::MORE_PROCESSING_REQUIRED;
+            if negotiated.dialect == Dialect::Smb311 {
+                response.header.preauth = Some(PreauthTarget::Logon(Rc::clone(logon)));
+            }
+            Ok(response)
+        }
+        Step::Failed(refusal) => {
+            let status = refusal.status();
+            tracing::warn!(
+                peer = %cx.connection.channel.peer(),
+                reason = %refusal,
+                %status,
+                "a logon failed"
+            );
+            Err(status)
+        }
+        Step::Done(authenticated) => {
+            cx.connection.logons.borrow_mut().remove(&id);
+            match &logon.session {
+                Some(session) => renew(cx, session, &authenticated),
+                None => establish(request, cx, negotiated, id, logon, authenticated, &users).await,
+            }
+        }
+    }
+}
+
+/// The exchange a request belongs to: one under way, a session that authenticates anew
+/// (MS-SMB2 3.3.5.5.2), or a new one (3.3.5.5.1).
+fn find_logon(cx: &Context) -> Result<(SessionId, Rc<Logon>), NtStatus> {
+    let asked = cx.header.session_id;
+    let mut logons = cx.connection.logons.borrow_mut();
+    if let Some(logon) = logons.get(&asked) {
+        return Ok((asked, Rc::clone(logon)));
+    }
+    let session = cx.session.clone();
+    if asked != SessionId(0) && session.is_none() {
+        return Err(NtStatus::USER_SESSION_DELETED);
+    }
+    if logons.len() >= MAX_LOGONS || !cx.child.sessions.has_room() {
+        return Err(NtStatus::INSUFFICIENT_RESOURCES);
+    }
+    let id = match &session {
+        Some(session) => session.id,
+        None => fresh_id(cx)?,
+    };
+    let logon = Rc::new(Logon {
+        hash: RefCell::new(cx.connection.preauth.borrow().clone()),
+        authenticator: RefCell::new(Some(authenticator(cx)?)),
+        session,
+    });
+    logons.insert(id, Rc::clone(&logon));
+    Ok((id, logon))
+}
+
+/// Random, so that no other process's session is ever named by a PreviousSessionId.
+fn fresh_id(cx: &Context) -> Result<SessionId, NtStatus> {
+    loop {
+        let mut bytes = [0; 8];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
+        let id = SessionId(u64::from_le_bytes(bytes));
+        if id != SessionId(0) && id != SessionId::RELATED && cx.child.sessions.find(id).is_none() {
+            return Ok(id);
+        }
+    }
+}
+
+fn authenticator(cx: &Context) -> Result<Authenticator, NtStatus> {
+    let guests = cx.child.config.global.map_to_guest == MapToGuest::BadUser;
+    let mut challenge = [0; 8];
+    aws_lc_rs::rand::fill(&mut challenge).map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
+    let names = cx.child.identity.names.clone();
+    let acceptor = Acceptor::new(names, challenge, child::now().0).allow_anonymous(guests);
+    Ok(Authenticator::new(acceptor).guest_for_unknown(guests))
+}
+
+/// MS-SMB2 3.3.5.5.3: keys, flags, the session's place in the tables.
+async fn establish(
+    request: &SessionSetupRequest<'_>,
+    cx: &Context,
+    negotiated: &Negotiated,
+    id: SessionId,
+    logon: &Logon,
+    authenticated: Authenticated,
+    users: &UserFile,
+) -> Result<Response, NtStatus> {
+    let global = &cx.child.config.global;
+    let kind = authenticated.logon.kind;
+    let must_sign = global.server_signing == ServerSigning::Mandatory;
+    if must_sign && kind != LogonKind::User {
+        tracing::warn!(
+            peer = %cx.connection.channel.peer(),
+            "a guest is refused: it can't sign, and server signing = mandatory"
+        );
+        return Err(NtStatus::ACCESS_DENIED);
+    }
+    let (user, identity) = identify(cx, &authenticated, users).await?;
+    let hash = logon.hash.borrow();
+    let schedule = match negotiated.dialect {
+        Dialect::Smb311 => KeySchedule::Smb311(&hash),
+        Dialect::Smb300 | Dialect::Smb302 => KeySchedule::Smb30,
+        _ => KeySchedule::Smb2,
+    };
+    let key = authenticated.session_key;
+    let signing_key = (kind == LogonKind::User).then(|| {
+        let key = schedule.signing_key(&key);
+        Rc::new(SigningKey::new(negotiated.signing, &key))
+    });
+    let application_key = schedule.application_key(&key);
+    let session = Rc::new(Session::new(
+        id,
+        Arc::new(identity),
+        user,
+        kind,
+        key,
+        application_key,
+    ));
+    let asked = request.security_mode | negotiated.client_security_mode;
+    let client_signs = request
+        .security_mode
+        .contains(SecurityMode::SIGNING_REQUIRED)
+        || asked.contains(SecurityMode::SIGNING_REQUIRED);
+    session
+        .signing_required
+        .set(signing_key.is_some() && (must_sign || client_signs));
+    session.add_channel(cx.connection.id, signing_key.clone());
+    cx.child.sessions.add(Rc::clone(&session))?;
+    end_previous(request, cx, &session);
+    cx.child.authenticated(&cx.connection);
+    tracing::info!(
+        peer = %cx.connection.channel.peer(),
+        user = ?session.user,
+        ?kind,
+        dialect = ?negotiated.dialect,
+        session = format_args!("{:#x}", id.0),
+        "logged on"
+    );
+    let mut response = response(session_flags(kind), &authenticated.reply);
+    // Signed whenever there is a key; 3.1.1 clients insist on it.
+    response.header.signing_key = signing_key;
+    Ok(response)
+}
+
+/// MS-SMB2 3.3.5.5.3: a session that authenticated anew keeps its keys, and its user.
+fn renew(
+    cx: &Context,
+    session: &Rc<Session>,
+    authenticated: &Authenticated,
+) -> Result<Response, NtStatus> {
+    let logon = &authenticated.logon;
+    let same_user = logon.kind == session.kind
+        && (logon.kind != LogonKind::User
+            || logon.user.to_lowercase() == session.user.to_lowercase());
+    if !same_user {
+        tracing::warn!(
+            peer = %cx.connection.channel.peer(),
+            session_user = ?session.user,
+            user = ?logon.user,
+            "a session may not change its user"
+        );
+        return Err(NtStatus::ACCESS_DENIED);
+    }
+    let mut response = response(session_flags(session.kind), &authenticated.reply);
+    response.header.signing_key = session.signing_key(cx.connection.id);
+    Ok(response)
+}
+
+/// The user's name and Unix identity. Guests and nobody are the guest account.
+async fn identify(
+    cx: &Context,
+    authenticated: &Authenticated,
+    users: &UserFile,
+) -> Result<(String, Identity), NtStatus> {
+    let found = match authenticated.logon.kind {
+        LogonKind::User => {
+            let entry = users
+                .find(&authenticated.logon.user)
+                .cloned()
+                .ok_or(NtStatus::LOGON_FAILURE)?;
+            let name = entry.name.clone();
+            let lookup = move || Identity::of_entry(&entry);
+            let identity = cx.child.pool.run(RunAs::Server, lookup).await?;
+            identity.map(|identity| (name, identity))
+        }
+        LogonKind::Guest | LogonKind::Anonymous => {
+            let account = cx.child.config.global.guest_account.clone();
+            let name = account.clone();
+            let lookup = move || Identity::of_account(&account);
+            let identity = cx.child.pool.run(RunAs::Server, lookup).await?;
+            identity.map(|identity| (name, identity))
+        }
+    };
+    found.map_err(|error| {
+        tracing::error!(
+            peer = %cx.connection.channel.peer(),
+            user = ?authenticated.logon.user,
+            %error,
+            "a user logged on and has no Unix account"
+        );
+        NtStatus::LOGON_FAILURE
+    })
+}
+
+/// PreviousSessionId (MS-SMB2 3.3.5.5.3): the same user's lost session ends at once.
+fn end_previous(request: &SessionSetupRequest<'_>, cx: &Context, session: &Session) {
+    let previous = request.previous_session_id;
+    if previous == SessionId(0) || previous == session.id {
+        return;
+    }
+    if let Some(previous) = cx.child.sessions.find(previous)
+        && previous.kind == session.kind
+        && previous.identity == session.identity
+    {
+        cx.child.end_session(&previous);
+    }
+}
+
+fn session_flags(kind: LogonKind) -> SessionFlags {
+    match kind {
+        LogonKind::User => SessionFlags::empty(),
+        LogonKind::Guest => SessionFlags::IS_GUEST,
+        LogonKind::Anonymous => SessionFlags::IS_NULL,
+    }
+}
+
+fn response(session_flags: SessionFlags, token: &[u8]) -> Response {
+    let mut body = Vec::new();
+    SessionSetupResponse {
+        session_flags,
+        security_buffer: token,
+    }
+    .encode(&mut body);
+    Response::of(body)
+}
