@@ -541,6 +541,7 @@ impl Channel for RelayChannel {
         let outcome = {
             let state = &mut *self.state.borrow_mut();
             state.reading = Reading::Nothing;
+            state.preface = preface.to_vec();
             state.take(preface, Vec::new(), &mut messages)
         };
         messages.into_iter().for_each(deliver);

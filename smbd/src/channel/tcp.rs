@@ -263,7 +263,11 @@ impl Channel for TcpChannel {
     }
 
     fn replay(&self, preface: &[u8], deliver: &mut dyn FnMut(Vec<u8>)) -> Result<(), ChannelError> {
-        self.state.borrow_mut().reading = Reading::Nothing;
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.reading = Reading::Nothing;
+            state.preface = preface.to_vec();
+        }
         deliver(preface.to_vec());
         Ok(())
     }
