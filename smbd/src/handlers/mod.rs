@@ -10,6 +10,7 @@ mod echo;
 mod ioctl;
 pub mod logoff;
 pub mod negotiate;
+mod session_binding;
 mod session_setup;
 mod tree_connect;
 mod tree_disconnect;

@@ -14,7 +14,7 @@ use proto::smb2::session_setup::{
 };
 use proto::smb2::{Dialect, NtStatus, SessionId};
 
-use super::{Context, PreauthTarget, Response, malformed};
+use super::{Context, PreauthTarget, Response, malformed, session_binding};
 use crate::child;
 use crate::config::{MapToGuest, ServerSigning};
 use crate::security::keys::KeySchedule;
@@ -22,7 +22,7 @@ use crate::security::ntlm::Acceptor;
 use crate::security::signing::SigningKey;
 use crate::security::spnego::{Authenticated, Authenticator, LogonKind, Step};
 use crate::security::users::{Identity, UserFile, UserFileError};
-use crate::state::{Logon, Negotiated, Session};
+use crate::state::{Logon, Negotiated, Opens, Purpose, Session, Trees};
 use crate::sys::pool::RunAs;
 
 /// Exchanges a connection may have under way.
@@ -35,11 +35,11 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         .negotiated
         .get()
         .ok_or(NtStatus::INVALID_PARAMETER)?;
-    if request.flags.contains(SessionSetupFlags::BINDING) {
-        // Binding a further channel (MS-SMB2 3.3.5.5, step 4) is not offered.
-        return Err(NtStatus::REQUEST_NOT_ACCEPTED);
-    }
-    let (id, logon) = find_logon(cx)?;
+    let bound = match request.flags.contains(SessionSetupFlags::BINDING) {
+        true => Some(session_binding::check(element, cx, negotiated)?),
+        false => None,
+    };
+    let (id, logon) = find_logon(cx, bound)?;
     if negotiated.dialect == Dialect::Smb311 {
         logon.hash.borrow_mut().update(&[element]);
     }
@@ -87,6 +87,9 @@ async fn step(
             logon.authenticator.replace(Some(authenticator));
             let mut response = response(SessionFlags::empty(), &token);
             response.status = NtStatus::MORE_PROCESSING_REQUIRED;
+            if let Purpose::Bind(session) = &logon.purpose {
+                response.header.signing_key.clone_from(&session.signing_key);
+            }
             if negotiated.dialect == Dialect::Smb311 {
                 response.header.preauth = Some(PreauthTarget::Logon(Rc::clone(logon)));
             }
@@ -104,37 +107,56 @@ async fn step(
         }
         Step::Done(authenticated) => {
             cx.connection.logons.borrow_mut().remove(&id);
-            match &logon.session {
-                Some(session) => renew(cx, session, &authenticated),
-                None => establish(request, cx, negotiated, id, logon, authenticated, &users).await,
+            match &logon.purpose {
+                Purpose::Establish => {
+                    establish(request, cx, negotiated, id, logon, authenticated, &users).await
+                }
+                Purpose::Renew(session) => renew(cx, session, &authenticated),
+                Purpose::Bind(session) => {
+                    same_user(cx, session, &authenticated)?;
+                    let key = session_binding::bind(cx, negotiated, session, logon)?;
+                    let mut response = response(session_flags(session.kind), &authenticated.reply);
+                    response.header.signing_key = Some(key);
+                    Ok(response)
+                }
             }
         }
     }
 }
 
 /// The exchange a request belongs to: one under way, a session that authenticates anew
-/// (MS-SMB2 3.3.5.5.2), or a new one (3.3.5.5.1).
-fn find_logon(cx: &Context) -> Result<(SessionId, Rc<Logon>), NtStatus> {
+/// (MS-SMB2 3.3.5.5.2), one of another connection that is bound, or a new one (3.3.5.5.1).
+fn find_logon(
+    cx: &Context,
+    bound: Option<Rc<Session>>,
+) -> Result<(SessionId, Rc<Logon>), NtStatus> {
     let asked = cx.header.session_id;
     let mut logons = cx.connection.logons.borrow_mut();
     if let Some(logon) = logons.get(&asked) {
-        return Ok((asked, Rc::clone(logon)));
+        // Every message of an exchange is for the same thing.
+        return match (&logon.purpose, bound) {
+            (Purpose::Bind(_), Some(_)) => Ok((asked, Rc::clone(logon))),
+            (Purpose::Establish | Purpose::Renew(_), None) => Ok((asked, Rc::clone(logon))),
+            _ => Err(NtStatus::INVALID_PARAMETER),
+        };
     }
-    let session = cx.session.clone();
-    if asked != SessionId(0) && session.is_none() {
-        return Err(NtStatus::USER_SESSION_DELETED);
-    }
+    let purpose = match (bound, &cx.session) {
+        (Some(session), _) => Purpose::Bind(session),
+        (None, Some(session)) => Purpose::Renew(Rc::clone(session)),
+        (None, None) if asked == SessionId(0) => Purpose::Establish,
+        (None, None) => return Err(NtStatus::USER_SESSION_DELETED),
+    };
     if logons.len() >= MAX_LOGONS || !cx.child.sessions.has_room() {
         return Err(NtStatus::INSUFFICIENT_RESOURCES);
     }
-    let id = match &session {
-        Some(session) => session.id,
-        None => fresh_id(cx)?,
+    let id = match &purpose {
+        Purpose::Bind(session) | Purpose::Renew(session) => session.id,
+        Purpose::Establish => fresh_id(cx)?,
     };
     let logon = Rc::new(Logon {
         hash: RefCell::new(cx.connection.preauth.borrow().clone()),
         authenticator: RefCell::new(Some(authenticator(cx)?)),
-        session,
+        purpose,
     });
     logons.insert(id, Rc::clone(&logon));
     Ok((id, logon))
@@ -194,22 +216,24 @@ async fn establish(
         Rc::new(SigningKey::new(negotiated.signing, &key))
     });
     let application_key = schedule.application_key(&key);
-    let session = Rc::new(Session::new(
+    let asked = request.security_mode | negotiated.client_security_mode;
+    let client_signs = asked.contains(SecurityMode::SIGNING_REQUIRED);
+    let signing_required = signing_key.is_some() && (must_sign || client_signs);
+    let session = Rc::new(Session {
         id,
-        Arc::new(identity),
+        identity: Arc::new(identity),
         user,
         kind,
-        key,
+        dialect: negotiated.dialect,
+        client_guid: negotiated.client_guid,
+        signing_key: signing_key.clone(),
+        signing_required: signing_required.into(),
+        session_key: key,
         application_key,
-    ));
-    let asked = request.security_mode | negotiated.client_security_mode;
-    let client_signs = request
-        .security_mode
-        .contains(SecurityMode::SIGNING_REQUIRED)
-        || asked.contains(SecurityMode::SIGNING_REQUIRED);
-    session
-        .signing_required
-        .set(signing_key.is_some() && (must_sign || client_signs));
+        opens: Opens::default(),
+        trees: Trees::default(),
+        channels: RefCell::default(),
+    });
     session.add_channel(cx.connection.id, signing_key.clone());
     cx.child.sessions.add(Rc::clone(&session))?;
     end_previous(request, cx, &session);
@@ -234,6 +258,18 @@ fn renew(
     session: &Rc<Session>,
     authenticated: &Authenticated,
 ) -> Result<Response, NtStatus> {
+    same_user(cx, session, authenticated)?;
+    let mut response = response(session_flags(session.kind), &authenticated.reply);
+    response.header.signing_key = session.signing_key(cx.connection.id);
+    Ok(response)
+}
+
+/// A session's user stays the same, on each of its channels.
+fn same_user(
+    cx: &Context,
+    session: &Session,
+    authenticated: &Authenticated,
+) -> Result<(), NtStatus> {
     let logon = &authenticated.logon;
     let same_user = logon.kind == session.kind
         && (logon.kind != LogonKind::User
@@ -247,9 +283,7 @@ fn renew(
         );
         return Err(NtStatus::ACCESS_DENIED);
     }
-    let mut response = response(session_flags(session.kind), &authenticated.reply);
-    response.header.signing_key = session.signing_key(cx.connection.id);
-    Ok(response)
+    Ok(())
 }
 
 /// The user's name and Unix identity. Guests and nobody are the guest account.

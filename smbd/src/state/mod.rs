@@ -11,5 +11,5 @@ mod tree;
 
 pub use connection::{Connection, Negotiated};
 pub use open::{DiskOpen, MAX_OPENS, Open, OpenFile, Opens};
-pub use session::{Logon, Session, Sessions};
+pub use session::{Logon, Purpose, Session, Sessions};
 pub use tree::{Tree, TreeKind, Trees};

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use proto::smb2::{NtStatus, SessionId};
+use proto::smb2::{Dialect, Guid, NtStatus, SessionId};
 
 use super::{Opens, Trees};
 use crate::security::keys::{Key128, PreauthHash};
@@ -31,6 +31,13 @@ pub struct Session {
     pub user: String,
     /// How the user logged on.
     pub kind: LogonKind,
+    /// Connection.Dialect and Connection.ClientGuid of its first connection; a further channel
+    /// must have the same.
+    pub dialect: Dialect,
+    /// See `dialect`.
+    pub client_guid: Guid,
+    /// Session.SigningKey: proves that whoever binds a further channel holds the session.
+    pub signing_key: Option<Rc<SigningKey>>,
     /// Session.SigningRequired.
     pub signing_required: Cell<bool>,
     /// Session.SessionKey; the key a new channel proves itself with.
@@ -42,7 +49,7 @@ pub struct Session {
     /// Session.TreeConnectTable.
     pub trees: Trees,
     /// Session.ChannelList: the connection's number and its signing key.
-    channels: RefCell<Vec<(u64, Option<Rc<SigningKey>>)>>,
+    pub(crate) channels: RefCell<Vec<(u64, Option<Rc<SigningKey>>)>>,
 }
 
 /// A SESSION_SETUP exchange under way on one connection.
@@ -51,8 +58,18 @@ pub struct Logon {
     pub hash: RefCell<PreauthHash>,
     /// The state of the exchange; taken while a token is judged.
     pub authenticator: RefCell<Option<Authenticator>>,
-    /// The session that authenticates anew, if any (MS-SMB2 3.3.5.5.2).
-    pub session: Option<Rc<Session>>,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a SESSION_SETUP exchange is for.
+pub enum Purpose {
+    /// A new session (MS-SMB2 3.3.5.5.1).
+    Establish,
+    /// A session of this connection that authenticates anew (3.3.5.5.2).
+    Renew(Rc<Session>),
+    /// A session of another connection that gets this one as a further channel (3.3.5.5, step 4).
+    Bind(Rc<Session>),
 }
 
 /// GlobalSessionTable, as far as this client goes.
@@ -62,27 +79,9 @@ pub struct Sessions {
 }
 
 impl Session {
-    /// A session without a channel.
-    pub fn new(
-        id: SessionId,
-        identity: Arc<Identity>,
-        user: String,
-        kind: LogonKind,
-        session_key: SessionKey,
-        application_key: Key128,
-    ) -> Session {
-        Session {
-            id,
-            identity,
-            user,
-            kind,
-            signing_required: Cell::new(false),
-            session_key,
-            application_key,
-            opens: Opens::default(),
-            trees: Trees::default(),
-            channels: RefCell::default(),
-        }
+    /// Channels it has.
+    pub fn channel_count(&self) -> usize {
+        self.channels.borrow().len()
     }
 
     /// A guest's or nobody's session: it has no key, nothing is signed.

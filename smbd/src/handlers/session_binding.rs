@@ -1,0 +1,100 @@
+//! SESSION_SETUP with SMB2_SESSION_FLAG_BINDING (MS-SMB2 3.3.5.5, step 4): a session gets this
+//! connection as a further channel.
+//!
+//! A ClientGuid leads here and proves nothing: each message must be signed with the session's key,
+//! and the user authenticates in full. Nothing of the session changes before all of it succeeded.
+
+use std::rc::Rc;
+
+use proto::smb2::{Dialect, HEADER_SIZE, NtStatus};
+
+use super::Context;
+use crate::security::keys::KeySchedule;
+use crate::security::signing::SigningKey;
+use crate::state::{Logon, Negotiated, Session};
+
+/// Channels of one session: what Windows allows (MS-SMB2 3.3.5.5.3).
+const MAX_CHANNELS: usize = 32;
+
+/// The session a binding request names, once it is clear that its sender may ask.
+pub fn check(
+    element: &[u8],
+    cx: &Context,
+    negotiated: &Negotiated,
+) -> Result<Rc<Session>, NtStatus> {
+    if !negotiated.dialect.is_smb3() || !cx.child.config.global.server_multi_channel_support {
+        return Err(NtStatus::REQUEST_NOT_ACCEPTED);
+    }
+    let session = cx
+        .child
+        .sessions
+        .find(cx.header.session_id)
+        .ok_or(NtStatus::USER_SESSION_DELETED)?;
+    if session.has_channel(cx.connection.id) {
+        return Err(NtStatus::REQUEST_NOT_ACCEPTED);
+    }
+    if session.dialect != negotiated.dialect || !cx.header.is_signed() {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    if session.client_guid != negotiated.client_guid {
+        return Err(NtStatus::USER_SESSION_DELETED);
+    }
+    // A guest has no key to prove anything with.
+    let key = session
+        .signing_key
+        .as_ref()
+        .ok_or(NtStatus::NOT_SUPPORTED)?;
+    if session.dialect == Dialect::Smb311 && key.algorithm() != negotiated.signing {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let verified = element
+        .split_first_chunk::<HEADER_SIZE>()
+        .is_some_and(|(head, rest)| key.verify(head, &[rest]));
+    if !verified {
+        tracing::warn!(
+            peer = %cx.connection.channel.peer(),
+            session = format_args!("{:#x}", session.id.0),
+            "a binding is not signed with the session's key (MS-SMB2 3.3.5.2.4)"
+        );
+        return Err(NtStatus::ACCESS_DENIED);
+    }
+    if session.channel_count() >= MAX_CHANNELS {
+        return Err(NtStatus::INSUFFICIENT_RESOURCES);
+    }
+    Ok(session)
+}
+
+/// Adds the channel: MS-SMB2 3.3.5.5.3. Gives its signing key, which signs the final response.
+pub fn bind(
+    cx: &Context,
+    negotiated: &Negotiated,
+    session: &Rc<Session>,
+    logon: &Logon,
+) -> Result<Rc<SigningKey>, NtStatus> {
+    // It may have ended, or have been bound by another exchange, while this one went on.
+    let current = cx.child.sessions.find(session.id);
+    if !current.is_some_and(|found| Rc::ptr_eq(&found, session)) {
+        return Err(NtStatus::USER_SESSION_DELETED);
+    }
+    if session.has_channel(cx.connection.id) {
+        return Err(NtStatus::REQUEST_NOT_ACCEPTED);
+    }
+    let hash = logon.hash.borrow();
+    let schedule = match negotiated.dialect {
+        Dialect::Smb311 => KeySchedule::Smb311(&hash),
+        _ => KeySchedule::Smb30,
+    };
+    let key = schedule.signing_key(&session.session_key);
+    let key = Rc::new(SigningKey::new(negotiated.signing, &key));
+    session.add_channel(cx.connection.id, Some(Rc::clone(&key)));
+    cx.child.authenticated(&cx.connection);
+    tracing::info!(
+        peer = %cx.connection.channel.peer(),
+        transport = ?cx.connection.channel.transport(),
+        user = ?session.user,
+        session = format_args!("{:#x}", session.id.0),
+        channels = session.channel_count(),
+        "a further channel is bound"
+    );
+    Ok(key)
+}
