@@ -1,0 +1,135 @@
+//! The client of `./x bench tcp` and `./x bench handoff`: measures one running server and prints a line `KEY VALUE`
+//! for each figure. The scripts under `tests/bench` start the servers and set the figures side by side; this program
+//! knows nothing of which server it is talking to.
+
+mod files;
+mod folder;
+mod handoff;
+mod processes;
+mod transfer;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Parser, Subcommand};
+use proto::smb2::Guid;
+use tests::client::{ClientError, Connection, Offer, Session, Tcp, Tree};
+
+use processes::ProcessTree;
+
+#[derive(Parser)]
+#[command(about = "Measures an SMB server on loopback")]
+struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    figures: Figures,
+}
+
+/// The server that is measured.
+#[derive(Args)]
+struct Target {
+    #[arg(long)]
+    address: SocketAddr,
+    #[arg(long)]
+    user: String,
+    #[arg(long)]
+    password: String,
+    #[arg(long)]
+    share: String,
+    /// The first of the server's processes.
+    #[arg(long)]
+    server_pid: u32,
+}
+
+#[derive(Subcommand)]
+enum Figures {
+    /// Operations on many small files, by one client that waits for each answer.
+    Files {
+        #[arg(long, default_value_t = 2000)]
+        count: u32,
+    },
+    /// One large file to the server and back, by smbclient.
+    Transfer {
+        #[arg(long)]
+        smbclient: PathBuf,
+        /// What is sent.
+        #[arg(long)]
+        file: PathBuf,
+    },
+    /// Connections of a client that has a process already, and what an idle client's process takes.
+    Handoff {
+        #[arg(long, default_value_t = 1000)]
+        count: u32,
+    },
+}
+
+impl Target {
+    fn processes(&self) -> ProcessTree {
+        ProcessTree::of(self.server_pid)
+    }
+
+    /// A connection of the client that is called `guid`, or of a new one.
+    fn connect(&self, guid: Option<Guid>) -> Result<Connection, ClientError> {
+        let mut offer = Offer::default();
+        offer.client_guid = guid.unwrap_or(offer.client_guid);
+        Connection::negotiate(Tcp::connect(self.address)?, offer)
+    }
+
+    /// Logs on and connects to the share, then leaves off signing: 3.1.1 wants it for the tree connect alone, and
+    /// the client's cost is not what is measured.
+    fn enter(&self, connection: &mut Connection) -> Result<(Session, Tree), ClientError> {
+        let session = connection.log_on(&self.user, &self.password)?;
+        let tree = connection.tree_connect(session, &self.share)?;
+        connection.forget_key(session.id);
+        Ok((session, tree))
+    }
+}
+
+/// Something done many times: how long it took, and what the server's processes spent on it.
+struct Phase {
+    times: u64,
+    elapsed: Duration,
+    server: Duration,
+}
+
+impl Phase {
+    fn measure(
+        target: &Target,
+        work: impl FnOnce() -> Result<u64, ClientError>,
+    ) -> Result<Phase, ClientError> {
+        let spent = target.processes().cpu_time();
+        let began = Instant::now();
+        let times = work()?;
+        Ok(Phase {
+            times,
+            elapsed: began.elapsed(),
+            server: target.processes().cpu_time().saturating_sub(spent),
+        })
+    }
+
+    /// `KEY` a second of time, and `KEY_cpu` a second of the server's processor time. The kernel counts that in
+    /// steps of 10 ms, so a phase of one step says nothing.
+    fn print(&self, key: &str, unit: f64) {
+        let amount = self.times as f64 / unit;
+        println!("{key} {:.1}", amount / self.elapsed.as_secs_f64());
+        if self.server >= Duration::from_millis(50) {
+            println!("{key}_cpu {:.1}", amount / self.server.as_secs_f64());
+        }
+    }
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let target = &arguments.target;
+    let outcome = match &arguments.figures {
+        Figures::Files { count } => files::measure(target, *count),
+        Figures::Transfer { smbclient, file } => transfer::measure(target, smbclient, file),
+        Figures::Handoff { count } => handoff::measure(target, *count),
+    };
+    if let Err(error) = outcome {
+        eprintln!("bench: {error}");
+        std::process::exit(1);
+    }
+}

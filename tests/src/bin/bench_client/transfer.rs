@@ -1,0 +1,53 @@
+//! One large file to the server and back by smbclient: plain, signed and encrypted.
+
+use std::path::Path;
+use std::process::Command;
+
+use tests::client::ClientError;
+
+use super::{Phase, Target};
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// What each figure's key begins with, and what smbclient is told.
+const PROTECTIONS: [(&str, &str); 3] =
+    [("", "off"), ("signed_", "sign"), ("encrypted_", "encrypt")];
+
+pub fn measure(target: &Target, smbclient: &Path, file: &Path) -> Result<(), ClientError> {
+    let bytes = std::fs::metadata(file)?.len();
+    for (prefix, protection) in PROTECTIONS {
+        let put = format!("put {} large", file.display());
+        for (key, command) in [("put", put.as_str()), ("get", "get large /dev/null")] {
+            let phase = Phase::measure(target, || {
+                run(target, smbclient, protection, command)?;
+                Ok(bytes)
+            })?;
+            phase.print(&format!("{prefix}{key}"), MIB);
+        }
+        run(target, smbclient, protection, "del large")?;
+    }
+    Ok(())
+}
+
+fn run(
+    target: &Target,
+    smbclient: &Path,
+    protection: &str,
+    command: &str,
+) -> Result<(), ClientError> {
+    let output = Command::new(smbclient)
+        .arg(format!("//{}/{}", target.address.ip(), target.share))
+        .arg("--configfile=/dev/null")
+        .arg(format!("--port={}", target.address.port()))
+        .arg(format!("--user={}%{}", target.user, target.password))
+        .arg("--option=client min protocol=SMB3_11")
+        .arg(format!("--client-protection={protection}"))
+        .args(["--command", command])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() || said.contains("NT_STATUS_") {
+        return Err(ClientError::Local(format!("smbclient, {command}: {said}")));
+    }
+    Ok(())
+}
