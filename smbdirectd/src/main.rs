@@ -1,5 +1,6 @@
 //! Starts the gateway: reads its settings from the supervisor, gives up its privileges, runs.
 
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match serve() {
         Ok(()) => ExitCode::SUCCESS,

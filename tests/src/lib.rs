@@ -2,5 +2,6 @@
 //! Used by the integration tests beside this crate; nothing here is part of a daemon.
 
 pub mod client;
+pub mod gateway;
 pub mod lab;
 pub mod server;

@@ -82,28 +82,24 @@ impl Operations {
         self.unfinished.is_empty()
     }
 
-    /// Starts a `read_payload`.
-    pub fn add_read(&mut self, id: OperationId, segments: impl Iterator<Item = Segment>) {
-        let key = self.unfinished.insert(Operation {
+    /// Starts a `read_payload`; its segments follow by [`Operations::push_read`].
+    pub fn add_read(&mut self, id: OperationId) -> usize {
+        self.unfinished.insert(Operation {
             id,
             outstanding: 0,
             waiting: 0,
             reply: None,
-        });
-        let before = self.reads.len();
-        self.reads.extend(segments.map(|segment| (key, segment)));
-        self.note_waiting(key, self.reads.len() - before);
+        })
     }
 
-    /// Starts a reply.
+    /// Starts a reply; its WRITEs follow by [`Operations::push_write`], before anything is posted.
     pub fn add_reply(
         &mut self,
         id: OperationId,
         body: ReplyBody,
         length: u32,
         invalidate: Option<u32>,
-        segments: impl Iterator<Item = Segment>,
-    ) {
+    ) -> usize {
         let key = self.unfinished.insert(Operation {
             id,
             outstanding: 0,
@@ -115,15 +111,25 @@ impl Operations {
                 sent: false,
             }),
         });
-        let before = self.writes.len();
-        self.writes.extend(segments.map(|segment| (key, segment)));
-        self.note_waiting(key, self.writes.len() - before);
         self.replies.push_back(key);
+        key
     }
 
-    fn note_waiting(&mut self, key: usize, count: usize) {
+    /// One more RDMA READ of the newest `read_payload`.
+    pub fn push_read(&mut self, key: usize, segment: Segment) {
+        self.reads.push_back((key, segment));
+        self.note_waiting(key);
+    }
+
+    /// One more RDMA WRITE of the newest reply.
+    pub fn push_write(&mut self, key: usize, segment: Segment) {
+        self.writes.push_back((key, segment));
+        self.note_waiting(key);
+    }
+
+    fn note_waiting(&mut self, key: usize) {
         if let Some(operation) = self.unfinished.get_mut(key) {
-            operation.waiting = count as u32;
+            operation.waiting += 1;
         }
     }
 
@@ -241,19 +247,28 @@ impl Operations {
 mod tests {
     use super::*;
 
-    fn segments(count: u64) -> impl Iterator<Item = Segment> {
-        (0..count).map(|offset| Segment {
-            offset,
-            length: 1,
-            address: 0,
-            token: 0,
-        })
+    const SEGMENT: Segment = Segment {
+        offset: 0,
+        length: 1,
+        address: 0,
+        token: 0,
+    };
+
+    fn add_read(operations: &mut Operations, id: u64, segments: usize) {
+        let key = operations.add_read(OperationId(id));
+        (0..segments).for_each(|_| operations.push_read(key, SEGMENT));
+    }
+
+    fn add_reply(operations: &mut Operations, id: u64, token: Option<u32>, segments: usize) {
+        let body = ReplyBody::Inline(vec![1]);
+        let key = operations.add_reply(OperationId(id), body, 1, token);
+        (0..segments).for_each(|_| operations.push_write(key, SEGMENT));
     }
 
     #[test]
     fn a_read_ends_with_its_last_request_and_not_before() {
         let mut operations = Operations::default();
-        operations.add_read(OperationId(7), segments(2));
+        add_read(&mut operations, 7, 2);
         let (key, _, last) = operations.next_read().unwrap();
         assert!(!last);
         assert_eq!(operations.retired(key), None, "one is not posted yet");
@@ -269,9 +284,8 @@ mod tests {
     #[test]
     fn a_message_follows_its_own_writes_and_those_of_replies_before_it() {
         let mut operations = Operations::default();
-        let body = || ReplyBody::Inline(vec![1]);
-        operations.add_reply(OperationId(1), body(), 1, None, segments(2));
-        operations.add_reply(OperationId(2), body(), 1, Some(9), segments(0));
+        add_reply(&mut operations, 1, None, 2);
+        add_reply(&mut operations, 2, Some(9), 0);
         assert!(operations.next_reply().is_none());
         operations.next_write().unwrap();
         assert!(operations.next_reply().is_none(), "one write waits");
@@ -297,14 +311,8 @@ mod tests {
     #[test]
     fn abandoning_reports_each_once() {
         let mut operations = Operations::default();
-        operations.add_read(OperationId(1), segments(3));
-        operations.add_reply(
-            OperationId(2),
-            ReplyBody::Inline(vec![1]),
-            1,
-            None,
-            segments(1),
-        );
+        add_read(&mut operations, 1, 3);
+        add_reply(&mut operations, 2, None, 1);
         let (key, _, _) = operations.next_read().unwrap();
         let ended = operations.abandon();
         assert_eq!(

@@ -10,7 +10,7 @@ use super::{Connection, DATAGRAMS_A_TURN, Parked, Shared, Stage, UNATTACHED};
 use crate::gateway::ending::Ending;
 use crate::gateway::operations::ReplyBody;
 use crate::memory::{AttachError, Attachment};
-use crate::relay::{Phase, Segment, Step, trim};
+use crate::relay::{Phase, Step, trim};
 
 impl Connection {
     /// Passes a fragment on, or parks it behind those that wait already.
@@ -158,12 +158,12 @@ impl Connection {
                     descriptors,
                 } => {
                     self.check_operation(&[target])?;
-                    let mut segments = Vec::with_capacity(descriptors.len());
+                    let operations = &mut self.operations;
+                    let key = operations.add_read(operation);
                     let longest = self.device_limits.max_message;
                     trim(target, descriptors, longest, |segment| {
-                        segments.push(segment)
+                        operations.push_read(key, segment);
                     })?;
-                    self.operations.add_read(operation, segments.into_iter());
                 }
                 ToGateway::Reply {
                     operation,
@@ -172,15 +172,15 @@ impl Connection {
                     body,
                 } => {
                     self.check_operation(&[])?;
-                    let mut segments: Vec<Segment> = Vec::new();
+                    let key = self.reply(operation, invalidate, body)?;
                     let longest = self.device_limits.max_message;
                     for write in &writes {
                         self.check_range(write.source)?;
+                        let operations = &mut self.operations;
                         trim(write.source, write.descriptors, longest, |segment| {
-                            segments.push(segment);
+                            operations.push_write(key, segment);
                         })?;
                     }
-                    self.reply(operation, invalidate, body, segments)?;
                 }
                 ToGateway::Grow { parts } => {
                     if let Some(attachment) = &self.attachment {
@@ -211,8 +211,7 @@ impl Connection {
         operation: proto::relay::OperationId,
         invalidate: Option<u32>,
         body: Body<'_>,
-        segments: Vec<Segment>,
-    ) -> Result<(), Ending> {
+    ) -> Result<usize, Ending> {
         let (body, length) = match body {
             Body::Inline(bytes) => (
                 ReplyBody::Inline(self.operations.copy_of(bytes)),
@@ -229,9 +228,9 @@ impl Connection {
                 "the child replied with {length} bytes, the client takes {longest}"
             )));
         }
-        self.operations
-            .add_reply(operation, body, length, invalidate, segments.into_iter());
-        Ok(())
+        Ok(self
+            .operations
+            .add_reply(operation, body, length, invalidate))
     }
 
     fn check_operation(&self, ranges: &[RegionRange]) -> Result<(), Ending> {
