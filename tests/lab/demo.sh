@@ -22,8 +22,9 @@ step() { current=$*; }
 
 fail() {
 	echo "demo: failed at: $current${1:+: $1}"
-	tail -n 5 "$LAB_RESULTS/smbd.log" 2>/dev/null | sed 's/^/  smbd: /'
-	dmesg | grep -i 'cifs' | tail -n 3 | sed 's/^/  client: /'
+	tail -n 3 "$LAB_RESULTS/step.log" | sed 's/^/  said: /'
+	tail -n 5 "$LAB_RESULTS/smbd.log" | sed 's/^/  smbd: /'
+	dmesg | grep 'CIFS: ' | tail -n 3 | sed 's/^/  client: /'
 	echo "demo: logs are in $LAB_RESULTS (smbd.log, step.log, dmesg)"
 	exit 1
 }
@@ -150,6 +151,7 @@ report() {
 	echo "demo: ok rdma_write_bytes=$write_bytes rdma_read_bytes=$read_bytes channels=$channels owner=$owner"
 }
 
+for log in step smbd; do : >"$LAB_RESULTS/$log.log"; done
 prepare
 start_server
 tree_bytes=$(du -sb --apparent-size $client/tree | cut -f1)
