@@ -23,6 +23,9 @@ pub use region::SharedRegion;
 pub use relay::RelayChannel;
 pub use tcp::TcpChannel;
 
+#[cfg(test)]
+pub mod recording;
+
 /// What carries a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {

@@ -389,7 +389,9 @@ impl State {
         while let Some(reply) = self.deferred.pop_front() {
             if let Err(reply) = self.try_send(reply) {
                 self.deferred.push_front(reply);
-                self.ask_for_more();
+                if self.has_room() {
+                    self.ask_for_more();
+                }
                 return;
             }
         }
@@ -695,3 +697,6 @@ fn closed(reason: CloseReason) -> ChannelError {
     };
     ChannelError::Violation(what.into())
 }
+
+#[cfg(test)]
+mod tests;

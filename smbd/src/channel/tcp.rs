@@ -373,3 +373,6 @@ fn lost(error: io::Error) -> ChannelError {
         _ => ChannelError::System(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;
