@@ -97,8 +97,8 @@ memory_folder() {
 claim_core() {
 	local core cores locks
 	cores=$(taskset -cp $$ | sed 's/.*: //' | tr , '\n' | awk -F- '{ for (i = $1; i <= ($2 == "" ? $1 : $2); i++) print i }')
-	locks=/tmp/smbdirect-lab-$(id -u)
-	mkdir -p -m 700 "$locks"
+	locks=${SMBDIRECT_CACHE:-${HOME:-/root}/.cache/smbdirect}/cores
+	mkdir -p "$locks"
 	while true; do
 		for core in $(tac <<<"$cores"); do
 			exec {core_lock}>"$locks/core-$core"
