@@ -5,7 +5,7 @@ use std::rc::Rc;
 use proto::smb2::NtStatus;
 use proto::smb2::logoff::{LogoffRequest, LogoffResponse};
 
-use super::{Context, Response, malformed};
+use super::{Context, Response, close, malformed};
 use crate::child::Child;
 use crate::state::Session;
 
@@ -20,4 +20,15 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
 }
 
 /// Closes what a session had open, in the background.
-pub fn close_opens(_child: &Rc<Child>, _session: &Rc<Session>) {}
+pub fn close_opens(child: &Rc<Child>, session: &Rc<Session>) {
+    let opens = session.opens.remove_all(None);
+    if opens.is_empty() {
+        return;
+    }
+    let releasing = Rc::clone(child);
+    child.spawn_detached(async move {
+        for open in opens {
+            close::release(&releasing, open).await;
+        }
+    });
+}

@@ -6,14 +6,25 @@
 //! connection is lost it runs on, and its reply goes nowhere.
 
 pub mod cancel;
+mod change_notify;
+pub mod close;
+mod create;
 mod echo;
+mod file_call;
+mod flush;
 mod ioctl;
+mod lock;
 pub mod logoff;
 pub mod negotiate;
+mod query_directory;
+mod query_info;
+mod read;
 mod session_binding;
 mod session_setup;
+mod set_info;
 mod tree_connect;
 mod tree_disconnect;
+mod write;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -147,16 +158,16 @@ pub async fn handle(command: Command, request: &[u8], cx: &Context) -> Result<Re
         Command::TreeDisconnect => tree_disconnect::handle(request, cx).await,
         Command::Ioctl => ioctl::handle(request, cx).await,
         Command::Echo => echo::handle(request),
-        Command::Create
-        | Command::Close
-        | Command::Flush
-        | Command::Read
-        | Command::Write
-        | Command::Lock
-        | Command::QueryDirectory
-        | Command::ChangeNotify
-        | Command::QueryInfo
-        | Command::SetInfo => Err(NtStatus::NOT_SUPPORTED),
+        Command::Create => create::handle(request, cx).await,
+        Command::Close => close::handle(request, cx).await,
+        Command::Flush => flush::handle(request, cx).await,
+        Command::Read => read::handle(request, cx).await,
+        Command::Write => write::handle(request, cx).await,
+        Command::Lock => lock::handle(request, cx).await,
+        Command::QueryDirectory => query_directory::handle(request, cx).await,
+        Command::ChangeNotify => change_notify::handle(request, cx).await,
+        Command::QueryInfo => query_info::handle(request, cx).await,
+        Command::SetInfo => set_info::handle(request, cx).await,
         // No oplock is granted, so none can be acknowledged (MS-SMB2 3.3.5.22).
         Command::OplockBreak => Err(NtStatus::INVALID_PARAMETER),
         Command::Cancel => Err(NtStatus::INVALID_PARAMETER),

@@ -17,6 +17,7 @@ use crate::config::{Share, ShareRight, hosts_admit};
 use crate::security::users::Identity;
 use crate::state::{Session, Tree, TreeKind};
 use crate::sys::pool::RunAs;
+use crate::vfs;
 
 /// What IPC$ gives: pipes are opened for reading and writing.
 const PIPE_ACCESS: AccessMask = AccessMask::FILE_ALL_ACCESS;
@@ -54,7 +55,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             )
         })?;
         let question = Question {
-            share: Arc::clone(&share),
+            share,
             identity: Arc::clone(&session.identity),
             user: session.user.clone(),
             guest: session.is_guest(),
@@ -68,7 +69,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             .map_err(|(why, status)| refused(cx, session, name, why, status))?;
         session.trees.add(|id| Tree {
             id,
-            kind: TreeKind::Disk(share),
+            kind: TreeKind::Disk(access.files),
             identity: access.identity,
             maximal_access: access.maximal,
             read_only: access.read_only,
@@ -121,6 +122,7 @@ struct Question {
 
 /// What a tree connect is given.
 struct Access {
+    files: Arc<vfs::Share>,
     identity: Arc<Identity>,
     maximal: AccessMask,
     read_only: bool,
@@ -148,14 +150,15 @@ impl Question {
             .right_of(&self.user, is_member)
             .ok_or(denied("valid users and invalid users keep this user out"))?;
         // A directory that is not there is told when it is asked for, not at each file.
-        if !share.path.is_dir() {
-            return Err((
+        let files = vfs::Share::of_config(share).map_err(|status| {
+            (
                 "the share's path is no directory; create it or correct path",
-                NtStatus::BAD_NETWORK_NAME,
-            ));
-        }
+                status,
+            )
+        })?;
         let read_only = right == ShareRight::ReadOnly;
         Ok(Access {
+            files: Arc::new(files),
             identity: self.forced_identity()?,
             maximal: match read_only {
                 true => AccessMask::FILE_GENERIC_READ | AccessMask::FILE_GENERIC_EXECUTE,

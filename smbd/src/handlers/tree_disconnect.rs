@@ -3,12 +3,16 @@
 use proto::smb2::NtStatus;
 use proto::smb2::tree_disconnect::{TreeDisconnectRequest, TreeDisconnectResponse};
 
-use super::{Context, Response, malformed};
+use super::{Context, Response, close, malformed};
 
 pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> {
     TreeDisconnectRequest::decode(request).map_err(malformed)?;
     let tree = cx.tree()?;
-    cx.session()?.trees.remove(tree.id);
+    let session = cx.session()?;
+    session.trees.remove(tree.id);
+    for open in session.opens.remove_all(Some(tree)) {
+        close::release(&cx.child, open).await;
+    }
     let mut body = Vec::new();
     TreeDisconnectResponse.encode(&mut body);
     Ok(Response::of(body))

@@ -44,12 +44,20 @@ pub struct DiskOpen {
     pub options: CreateOptions,
     /// Names this open to the broker.
     pub grant: OpenId,
-    /// Closing the last open deletes the file, as far as this open knows.
-    pub delete_pending: Cell<bool>,
     /// FilePositionInformation: kept for the client, used by nobody.
     pub position: Cell<u64>,
     /// Open.EnumerationLocation and its pattern; `None` before the first QUERY_DIRECTORY.
     pub scan: Arc<Mutex<Option<Scan>>>,
+    /// Open.LockList: what it has locked, each lock as it was asked for.
+    pub locks: RefCell<Vec<HeldLock>>,
+}
+
+/// A byte-range lock an open holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldLock {
+    pub offset: u64,
+    pub length: u64,
+    pub exclusive: bool,
 }
 
 /// The opens of a session (Session.OpenTable).
@@ -134,6 +142,17 @@ impl Open {
         match &self.file {
             OpenFile::Disk(disk) => Ok(disk),
         }
+    }
+}
+
+impl HeldLock {
+    /// Whether both have a byte in common.
+    pub fn overlaps(&self, other: &HeldLock) -> bool {
+        let last = |lock: &HeldLock| lock.offset.saturating_add(lock.length.saturating_sub(1));
+        self.length > 0
+            && other.length > 0
+            && self.offset <= last(other)
+            && other.offset <= last(self)
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use proto::smb2::{AccessMask, NtStatus, TreeId};
 
-use crate::config::Share;
 use crate::security::users::Identity;
+use crate::vfs::Share;
 
 /// Tree connects a session may have: far above what any client uses.
 const MAX_TREES: usize = 1024;

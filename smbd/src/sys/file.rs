@@ -43,10 +43,7 @@ pub fn write(file: BorrowedFd<'_>, bytes: &[u8], offset: u64, durable: bool) -> 
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
         let at = offset + done as u64;
         let count = retry(|| pwritev2(file, &[IoSlice::new(rest)], at, flags(durable)));
-        match progress(done as u64, count)? {
-            0 => break,
-            count => done += count,
-        }
+        done += some(count?)?;
     }
     Ok(done as u32)
 }
@@ -81,7 +78,7 @@ pub fn write_from_payload(
     durable: bool,
 ) -> Result<u32, Errno> {
     let flags = if durable { libc::RWF_DSYNC } else { 0 };
-    transfer(payload, length, |iovec, done| {
+    let written = transfer(payload, length, |iovec, done| {
         // SAFETY: as in `read_into_payload`; the kernel reads bytes that others may change
         // meanwhile, which changes what is written and nothing else.
         unsafe {
@@ -93,7 +90,9 @@ pub fn write_from_payload(
                 flags,
             )
         }
-    })
+    })?;
+    some((written == length) as usize)?;
+    Ok(written)
 }
 
 /// Repeats `call` over the rest of the range until it is through.
@@ -116,7 +115,7 @@ fn transfer(
             count if count >= 0 => Ok(count as usize),
             _ => Err(last_errno()),
         });
-        match progress(u64::from(done), count)? {
+        match count? {
             0 => break,
             count => done += count as u32,
         }
@@ -124,11 +123,12 @@ fn transfer(
     Ok(done)
 }
 
-/// An error behind a first part that went well is not one: the count of that part is the result.
-fn progress(done: u64, outcome: Result<usize, Errno>) -> Result<usize, Errno> {
-    match outcome {
-        Err(_) if done > 0 => Ok(0),
-        outcome => outcome,
+/// A write that takes nothing and gives no reason has found no room. Part of a write is never
+/// acknowledged: the client hears of the error, and what was written stays.
+fn some(count: usize) -> Result<usize, Errno> {
+    match count {
+        0 => Err(Errno::NOSPC),
+        count => Ok(count),
     }
 }
 

@@ -1,0 +1,137 @@
+//! READ (MS-SMB2 3.3.5.12): inline, or by RDMA WRITE into the client's buffers.
+
+use std::sync::Arc;
+
+use proto::smb2::read::{ReadRequest, ReadResponseFixed};
+use proto::smb2::{AccessMask, Channel, Dialect, NtStatus};
+
+use super::{Context, Data, Response, malformed};
+use crate::dispatch::relay_descriptors;
+use crate::sys::file;
+use crate::vfs::errno::status_of;
+
+pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> {
+    let request = ReadRequest::decode(request).map_err(malformed)?;
+    let channel = channel_of(request.channel, cx)?;
+    let descriptors = if channel.is_rdma_v1() && request.length > 0 {
+        let descriptors = request.descriptors().map_err(malformed)?;
+        if descriptors.total_length() < u64::from(request.length) {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        Some(relay_descriptors(descriptors)?)
+    } else {
+        None
+    };
+    let (length, offset, minimum) = (request.length, request.offset, request.minimum_count);
+    if length > cx.connection.max_read() || !is_in_a_file(offset, length) {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let open = cx.open(request.file_id)?;
+    let disk = open.disk()?;
+    if disk.file.is_directory() {
+        return Err(NtStatus::INVALID_DEVICE_REQUEST);
+    }
+    disk.require_any(AccessMask::READ_DATA | AccessMask::EXECUTE)?;
+    let opened = Arc::clone(&disk.file);
+
+    let Some(descriptors) = descriptors else {
+        let read = move || {
+            opened.check_locks(false, offset, length.into())?;
+            file::read(opened.descriptor(), length, offset).map_err(status_of)
+        };
+        let bytes = cx.as_server(read).await?;
+        let count = bytes.len() as u32;
+        check_count(count, length, minimum)?;
+        return Ok(Response {
+            data: Data::Bytes(bytes),
+            ..answer(ReadResponseFixed::inline(count))
+        });
+    };
+    let payload = cx.connection.channel.payload(length).await?;
+    let slice = payload.slice();
+    // The extent stays this task's until the job is back, whatever becomes of the connection.
+    let read = move || {
+        opened.check_locks(false, offset, length.into())?;
+        file::read_into_payload(opened.descriptor(), &slice, length, offset).map_err(status_of)
+    };
+    let count = cx.as_server(read).await?;
+    check_count(count, length, minimum)?;
+    Ok(Response {
+        data: Data::Rdma {
+            payload,
+            length: count,
+            descriptors,
+        },
+        ..answer(ReadResponseFixed::rdma(count))
+    })
+}
+
+/// What the Channel field of a READ or WRITE means here; INVALID_PARAMETER for what this
+/// connection can't do.
+pub(super) fn channel_of(raw: u32, cx: &Context) -> Result<Channel, NtStatus> {
+    match cx.connection.dialect() {
+        // MS-SMB2 2.2.19: reserved before 3.0.
+        None | Some(Dialect::Smb202 | Dialect::Smb210) => return Ok(Channel::None),
+        Some(Dialect::Smb300) if raw == u32::from(Channel::RdmaV1Invalidate) => {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        Some(_) => {}
+    }
+    let channel = Channel::try_from(raw).map_err(|_| NtStatus::INVALID_PARAMETER)?;
+    match channel {
+        Channel::None => Ok(channel),
+        Channel::RdmaV1 | Channel::RdmaV1Invalidate if cx.connection.channel.has_rdma() => {
+            Ok(channel)
+        }
+        // No RDMA transform was negotiated.
+        _ => Err(NtStatus::INVALID_PARAMETER),
+    }
+}
+
+/// Whether a file can have these bytes: offsets are signed 64-bit numbers.
+pub(super) fn is_in_a_file(offset: u64, length: u32) -> bool {
+    offset
+        .checked_add(length.into())
+        .is_some_and(|end| end <= i64::MAX as u64)
+}
+
+/// MS-SMB2 3.3.5.12: nothing read where something was asked for, or less than MinimumCount.
+fn check_count(count: u32, length: u32, minimum: u32) -> Result<(), NtStatus> {
+    if (count == 0 && length > 0) || count < minimum {
+        return Err(NtStatus::END_OF_FILE);
+    }
+    Ok(())
+}
+
+fn answer(fixed: ReadResponseFixed) -> Response {
+    let mut body = Vec::new();
+    fixed.encode(&mut body);
+    Response::of(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_file_is_told_as_the_specification_counts() {
+        for (count, length, minimum, expected) in [
+            (10, 10, 1, Ok(())),
+            (0, 0, 0, Ok(())),
+            (1, 2, 0, Ok(())),
+            (0, 10, 0, Err(NtStatus::END_OF_FILE)),
+            (0, 0, 1, Err(NtStatus::END_OF_FILE)),
+            (1, 1, 2, Err(NtStatus::END_OF_FILE)),
+        ] {
+            assert_eq!(check_count(count, length, minimum), expected);
+        }
+    }
+
+    #[test]
+    fn offsets_end_where_a_signed_number_does() {
+        let last = i64::MAX as u64;
+        assert!(is_in_a_file(last - 1, 1) && is_in_a_file(last, 0));
+        assert!(!is_in_a_file(last, 1) && !is_in_a_file(last + 1, 0));
+        assert!(!is_in_a_file(u64::MAX, 0) && !is_in_a_file(u64::MAX, 1));
+    }
+}

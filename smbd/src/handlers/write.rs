@@ -1,0 +1,80 @@
+//! WRITE (MS-SMB2 3.3.5.13): from the message, or by RDMA READ from the client's buffers.
+
+use std::sync::Arc;
+
+use proto::smb2::write::{WriteFlags, WriteRequest, WriteResponse};
+use proto::smb2::{AccessMask, CreateOptions, NtStatus};
+
+use super::read::{channel_of, is_in_a_file};
+use super::{Context, Response, malformed};
+use crate::dispatch::relay_descriptors;
+use crate::sys::file;
+use crate::vfs::errno::status_of;
+
+/// No file is longer than Windows' file systems allow (MS-FSA 2.1.5.4).
+const MAX_FILE_SIZE: u64 = 0xFFF_FFFF_0000;
+
+pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> {
+    let request = WriteRequest::decode(request).map_err(malformed)?;
+    let channel = channel_of(request.channel, cx)?;
+    let by_rdma = channel.is_rdma_v1();
+    let length = if by_rdma {
+        request.remaining_bytes
+    } else {
+        request.data.len() as u32
+    };
+    let descriptors = if by_rdma && length > 0 {
+        let descriptors = request.descriptors().map_err(malformed)?;
+        if descriptors.total_length() < u64::from(length) {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        Some(relay_descriptors(descriptors)?)
+    } else {
+        None
+    };
+    let offset = request.offset;
+    if length > cx.connection.max_write()
+        || !is_in_a_file(offset, length)
+        || (length > 0 && offset.saturating_add(length.into()) > MAX_FILE_SIZE)
+    {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let open = cx.open(request.file_id)?;
+    let disk = open.disk()?;
+    if disk.file.is_directory() {
+        return Err(NtStatus::INVALID_DEVICE_REQUEST);
+    }
+    disk.require_any(AccessMask::WRITE_DATA | AccessMask::APPEND_DATA)?;
+    let durable = request.flags.contains(WriteFlags::WRITE_THROUGH)
+        || disk.options.contains(CreateOptions::WRITE_THROUGH);
+    let opened = Arc::clone(&disk.file);
+
+    let count = match descriptors {
+        _ if length == 0 => 0,
+        None => {
+            // The job may outlive the message's buffer as far as the compiler knows.
+            let bytes = request.data.to_vec();
+            let write = move || {
+                opened.check_locks(true, offset, length.into())?;
+                file::write(opened.descriptor(), &bytes, offset, durable).map_err(status_of)
+            };
+            cx.as_server(write).await?
+        }
+        Some(descriptors) => {
+            let payload = cx.connection.channel.fetch(descriptors, length).await?;
+            let slice = payload.slice();
+            let write = move || {
+                opened.check_locks(true, offset, length.into())?;
+                file::write_from_payload(opened.descriptor(), &slice, length, offset, durable)
+                    .map_err(status_of)
+            };
+            let written = cx.as_server(write).await;
+            // Only now may the extent be used for something else.
+            drop(payload);
+            written?
+        }
+    };
+    let mut body = Vec::new();
+    WriteResponse { count }.encode(&mut body);
+    Ok(Response::of(body))
+}
