@@ -24,9 +24,9 @@ pub struct RecordingChannel {
     pub closed: Cell<bool>,
 }
 
-impl RecordingChannel {
+impl Default for RecordingChannel {
     /// One that takes replies of up to 1 MiB.
-    pub fn new() -> RecordingChannel {
+    fn default() -> RecordingChannel {
         RecordingChannel {
             descriptor: shm::link::pair().unwrap().0,
             max_send: Cell::new(1 << 20),
@@ -34,7 +34,9 @@ impl RecordingChannel {
             closed: Cell::new(false),
         }
     }
+}
 
+impl RecordingChannel {
     /// The messages sent since the last call, each in one piece.
     pub fn messages(&self) -> Vec<Vec<u8>> {
         let sent = self.sent.take();

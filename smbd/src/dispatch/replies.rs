@@ -238,3 +238,6 @@ fn credits_wanted(connection: &Connection, request: &Header, status: NtStatus) -
         _ => charge.saturating_add(more),
     }
 }
+
+#[cfg(test)]
+mod tests;
