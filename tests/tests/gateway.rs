@@ -72,3 +72,18 @@ fn the_connections_of_a_child_share_its_region() {
 fn connections_come_and_go_without_a_leak() {
     play("churn");
 }
+
+#[test]
+fn a_region_whose_connections_are_gone_is_replaced() {
+    play("late-attach");
+}
+
+#[test]
+fn who_has_not_logged_on_gets_little() {
+    play("limits");
+}
+
+#[test]
+fn it_gives_up_its_privileges() {
+    play("privileges");
+}

@@ -130,7 +130,8 @@ impl SharedRegion {
                 area.grown(attached.parts);
                 Ok(Rc::clone(area))
             }
-            (Some(memfd), RegionState::Asked) => {
+            // A new one although this child has one: its last relay ended, smbdirectd forgot it.
+            (Some(memfd), RegionState::Asked | RegionState::Mapped { .. }) => {
                 let mapping = map_received(&memfd, attached.region_size)
                     .map_err(|error| error.to_string())?;
                 let mut extents = Extents::new(attached.payload_offset, attached.part_size);

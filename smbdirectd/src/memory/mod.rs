@@ -82,9 +82,6 @@ pub enum AttachError {
     /// The child has more connections than a region has rings.
     #[error("the region's {RINGS} message rings are in use")]
     Rings,
-    /// The descriptor the child sent is none of the regions made here.
-    #[error("the child sent a descriptor that is no region of smbdirectd's")]
-    Unknown,
     /// The kernel or the device refused.
     #[error(transparent)]
     System(#[from] SystemError),
@@ -100,22 +97,26 @@ impl Memory {
         }
     }
 
-    /// Gives a connection in `domain` its share of the region behind `memfd`, or of a new one.
+    /// Gives a connection in `domain` its share of the region behind `memfd`, or of a new one: also
+    /// where `memfd` is no region any more, as its last connection ended before this one attached.
     pub fn attach(
         &mut self,
         domain: &Rc<ProtectionDomain>,
         memfd: Option<&OwnedFd>,
     ) -> Result<Attachment, AttachError> {
-        let region = match memfd {
+        let known = match memfd {
             Some(memfd) => self
                 .regions
                 .get(&RegionIdentity::of(memfd.as_fd())?)
-                .ok_or(AttachError::Unknown)?
-                .clone(),
+                .cloned(),
+            None => None,
+        };
+        let fresh = known.is_none();
+        let region = match known {
+            Some(region) => region,
             None => self.make()?,
         };
-        let made = memfd.is_none();
-        let attached = self.join(&region, domain, made);
+        let attached = self.join(&region, domain, fresh);
         if attached.is_err() {
             self.drop_if_unused(&region);
         }

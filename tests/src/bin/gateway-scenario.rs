@@ -11,7 +11,7 @@ use proto::relay::{
     Body, CloseReason, MAX_DESCRIPTORS, MAX_MESSAGES, OperationId, Outcome, PayloadWrite,
     RegionRange, ToGateway,
 };
-use tests::gateway::{Stage, Supervisor, settings};
+use tests::gateway::{Peer, Stage, Supervisor, settings};
 
 const SERVER: &str = "10.9.0.1:445";
 
@@ -29,6 +29,12 @@ const SCENARIOS: &[Scenario] = &[
     ),
     ("bad-descriptor", a_bad_descriptor_ends_its_connection),
     ("shared-region", connections_of_a_child_share_its_region),
+    (
+        "late-attach",
+        a_region_whose_connections_are_gone_is_replaced,
+    ),
+    ("limits", who_has_not_logged_on_gets_little),
+    ("privileges", it_gives_up_its_privileges),
     ("churn", connections_come_and_go_without_a_leak),
 ];
 
@@ -429,6 +435,88 @@ fn connections_of_a_child_share_its_region(stage: &mut Stage) {
     stage.children[first].die();
     stage.children[second].reply(2, Vec::new(), b"after");
     stage.until("another reply", |stage| stage.peers[peer].inbox.len() == 2);
+}
+
+fn a_region_whose_connections_are_gone_is_replaced(stage: &mut Stage) {
+    let (peer, first) = stage.connect_attached(server());
+    stage.peers[peer].disconnect();
+    stage.until("the first connection's end", |stage| {
+        stage.children[first].drained && totals(stage).connections == 0
+    });
+    let (peer, second) = (stage.connect(server()), stage.children.len());
+    stage.peers[peer].send(b"back again");
+    stage.until("the child", |stage| stage.children.len() > second);
+    let (before, after) = stage.children.split_at_mut(second);
+    after[0].attach_beside(&before[first]);
+    stage.until("a new region", |stage| stage.children[second].is_mapped());
+    let range = stage.children[second].range(0, 4096);
+    let descriptor = stage.peers[peer].descriptor(0, 4096);
+    stage.peers[peer].fill(0, &pattern(4096, 9));
+    stage.children[second].read(1, range, &[descriptor]);
+    stage.until("its payload", |stage| {
+        stage.children[second].ready.contains_key(&1)
+    });
+    assert!(stage.children[second].contents(range) == pattern(4096, 9));
+}
+
+fn who_has_not_logged_on_gets_little(stage: &mut Stage) {
+    // A first message longer than 64 KiB.
+    let peer = stage.connect(server());
+    stage.peers[peer].send(&pattern(65_537, 1));
+    stage.until("the end of who sends too much", |stage| {
+        stage.peers[peer].ended.is_some()
+    });
+    assert!(stage.children.is_empty(), "no child was asked for");
+    // A peer that never negotiates: five seconds.
+    let silent = stage.peers.len();
+    stage.peers.push(Peer::connect_silently(server()));
+    let started = Instant::now();
+    stage.until("the end of who says nothing", |stage| {
+        stage.peers[silent].ended.is_some()
+    });
+    let waited = started.elapsed();
+    assert!(waited > Duration::from_secs(4), "it had only {waited:?}");
+    // Half a message: ten seconds, and the connections beside it live.
+    let (other, other_child) = stage.connect_attached(server());
+    let half = stage.connect(server());
+    stage.peers[half].send_part_of_a_message();
+    stage.until_within(
+        Duration::from_secs(15),
+        "the end of half a message",
+        |stage| stage.peers[half].ended.is_some(),
+    );
+    stage.peers[other].send(b"still here");
+    stage.until("the other", |stage| {
+        stage.children[other_child].take_message().is_some()
+    });
+}
+
+fn it_gives_up_its_privileges(stage: &mut Stage) {
+    let path = format!("/proc/{}/status", stage.supervisor.pid());
+    let status = std::fs::read_to_string(path).expect("its status");
+    let field = |name: &str| -> String {
+        let line = status.lines().find(|line| line.starts_with(name));
+        let words = line.expect("a field").split_whitespace().skip(1);
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let net_bind_service = format!("{:016x}", 1 << 10);
+    assert_eq!(field("Uid:"), "65534 65534 65534 65534");
+    assert_eq!(field("Gid:"), "65534 65534 65534 65534");
+    assert_eq!(field("Groups:"), "");
+    assert_eq!(field("CapEff:"), net_bind_service);
+    assert_eq!(field("CapPrm:"), net_bind_service);
+    assert_eq!(field("CapInh:"), "0000000000000000");
+    assert_eq!(field("NoNewPrivs:"), "1");
+    let limits = format!("/proc/{}/limits", stage.supervisor.pid());
+    let limits = std::fs::read_to_string(limits).expect("its limits");
+    let of = |name: &str| -> Vec<&str> {
+        let line = limits.lines().find(|line| line.starts_with(name));
+        let values = line.expect("a limit").trim_start_matches(name);
+        values.split_whitespace().take(2).collect()
+    };
+    assert_eq!(of("Max core file size"), ["0", "0"]);
+    let locked: u64 = of("Max locked memory")[1].parse().expect("a number");
+    assert!(locked >= settings().memory_budget && locked < 2 * settings().memory_budget);
 }
 
 fn connections_come_and_go_without_a_leak(stage: &mut Stage) {

@@ -119,6 +119,7 @@ impl Child {
         let region = region.try_clone().expect("duplicate");
         // A sealed region can't be mapped for writing once more.
         self.mapping = other.mapping.clone();
+        self.memfd = Some(region.try_clone().expect("duplicate"));
         let link = self.link.as_mut().expect("alive");
         link.queue_with(&mut |out| ToGateway::Attach.encode(out), vec![region]);
         link.flush().expect("attach");
@@ -192,7 +193,10 @@ impl Child {
                 }
                 Err(error) => panic!("the relay failed: {error}"),
             }
-            self.memfd = datagram.descriptors.pop().or(self.memfd.take());
+            if let Some(memfd) = datagram.descriptors.pop() {
+                self.memfd = Some(memfd);
+                self.mapping = None;
+            }
             let before = self.newest;
             let mut map = false;
             for record in ToChildRecords::new(datagram.bytes()) {

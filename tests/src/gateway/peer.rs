@@ -31,6 +31,8 @@ pub struct Peer {
     next: u64,
     outgoing: HashMap<u64, Vec<u8>>,
     partial: Vec<u8>,
+    silent: bool,
+    silent_after_next: bool,
     /// Whole messages that arrived.
     pub inbox: VecDeque<Vec<u8>>,
     /// Why it is over.
@@ -78,9 +80,25 @@ impl Peer {
             next: 0,
             outgoing: HashMap::new(),
             partial: Vec::new(),
+            silent: false,
+            silent_after_next: false,
             inbox: VecDeque::new(),
             ended: None,
         }
+    }
+
+    /// As [`Peer::connect`], but never says a word.
+    pub fn connect_silently(server: SocketAddr) -> Peer {
+        Peer {
+            silent: true,
+            ..Peer::connect(server)
+        }
+    }
+
+    /// Announces a message of 64 KiB and sends its first bytes only.
+    pub fn send_part_of_a_message(&mut self) {
+        self.silent_after_next = true;
+        self.send(&[7; 65_536]);
     }
 
     /// SMB Direct is negotiated.
@@ -239,10 +257,12 @@ impl Peer {
             self.machine.handle_posted(posted);
         }
         let mut chain = Vec::new();
-        while !self.free_slots.is_empty()
+        while !self.silent
+            && !self.free_slots.is_empty()
             && let Some(outgoing) = self.machine.poll_send(now)
         {
             let slot = self.free_slots.pop().expect("checked");
+            self.silent = self.silent_after_next;
             let mut message = outgoing.header.as_bytes().to_vec();
             if let Some(payload) = &outgoing.payload {
                 let range = payload.range.start as usize..payload.range.end as usize;

@@ -293,7 +293,6 @@ impl Connection {
                 self.tell(&ToChild::AttachRefused);
                 Ok(())
             }
-            Err(error @ AttachError::Unknown) => Err(Ending::relay(error)),
             Err(AttachError::System(error)) => Err(error.into()),
         }
     }
