@@ -1,5 +1,7 @@
 //! The supervisor and the zygote, which forks children and reaps them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ChildId, ConnectionKind, ControlMessage};
@@ -16,6 +18,8 @@ pub enum ToZygote {
         /// while it was handing the connection over (see [`super::broker::ToBroker::Claim`]).
         preface: Vec<u8>,
     },
+    /// Kill a child, if it still runs. Only its parent can know that the pid is still the child's.
+    Kill { child: ChildId },
 }
 
 /// Zygote to supervisor.
@@ -26,7 +30,11 @@ pub enum FromZygote {
     /// The kernel refused; the descriptors are closed.
     ForkFailed { child: ChildId, errno: i32 },
     /// A child ended and is reaped.
-    Exited { pid: i32, end: ProcessEnd },
+    Exited {
+        child: ChildId,
+        pid: i32,
+        end: ProcessEnd,
+    },
 }
 
 /// How a process ended.
@@ -42,6 +50,7 @@ impl ControlMessage for ToZygote {
     fn descriptors(&self) -> usize {
         match self {
             Self::Fork { .. } => 3,
+            Self::Kill { .. } => 0,
         }
     }
 }
@@ -49,5 +58,14 @@ impl ControlMessage for ToZygote {
 impl ControlMessage for FromZygote {
     fn descriptors(&self) -> usize {
         0
+    }
+}
+
+impl fmt::Display for ProcessEnd {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(formatter, "status {status}"),
+            Self::Signal(signal) => write!(formatter, "signal {signal}"),
+        }
     }
 }

@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(read(file.as_fd(), 100_000, 10).unwrap(), bytes);
         assert_eq!(read(file.as_fd(), 200_000, 10).unwrap(), bytes);
         assert_eq!(read(file.as_fd(), 5, 8).unwrap(), [0, 0, 0, 1, 2]);
-        assert_eq!(read(file.as_fd(), 5, 100_010).unwrap(), []);
+        assert!(read(file.as_fd(), 5, 100_010).unwrap().is_empty());
     }
 
     #[test]

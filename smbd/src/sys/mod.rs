@@ -2,6 +2,8 @@
 //! With shm and smbdirectd's `rdma`, the only place where `unsafe` is allowed.
 
 pub mod file;
+pub mod fork;
 pub mod identity;
 pub mod poll;
 pub mod pool;
+pub mod privilege;
