@@ -1,0 +1,53 @@
+//! The status report: who is asked, and what the supervisor knows itself.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use proto::control::child::ToChild;
+use proto::control::gateway::ToGateway;
+use proto::control::status::{ChildReport, GatewayReport, StatusReport};
+
+use super::Supervisor;
+
+impl Supervisor {
+    pub(super) fn on_status(&mut self) {
+        let now = Instant::now();
+        while let Some(query) = self.status.accept(now) {
+            let mut asked = BTreeSet::new();
+            let mut reports = Vec::new();
+            for (child, record) in self.children.all() {
+                let Some(pid) = record.pid else {
+                    continue;
+                };
+                reports.push(ChildReport {
+                    child: child.0,
+                    pid,
+                    status: None,
+                });
+                if record.linked {
+                    record.link.send(&ToChild::QueryStatus { query });
+                    self.unsent.insert(child);
+                    asked.insert(child);
+                }
+            }
+            if let Some(link) = self.gateway.link() {
+                link.send(&ToGateway::QueryStatus { query });
+            }
+            let report = StatusReport {
+                supervisor: i32::try_from(std::process::id()).unwrap_or_default(),
+                zygote: self.zygote.pid,
+                broker: self.broker.pid,
+                listening: self.listeners.values().map(|found| found.address).collect(),
+                interfaces: self.offered.clone(),
+                children: reports,
+                gateway: self.gateway.pid.map(|pid| GatewayReport {
+                    pid,
+                    interfaces: self.rdma.clone(),
+                    ..GatewayReport::default()
+                }),
+            };
+            let gateway = self.gateway.is_linked();
+            self.status.expect(query, report, asked, gateway, now);
+        }
+    }
+}
