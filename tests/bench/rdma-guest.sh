@@ -4,6 +4,7 @@
 # Both servers get the same share, mount options and jobs, in turn, three times; the best of each counts.
 #
 #   SMBDIRECT_BIN_DIR   our daemons   KSMBD_TOOLS  where ksmbd's are   BENCH_SECONDS  of a job (2)   BENCH_ROUNDS (3)
+#   BENCH_JOBS  keys of the jobs to run, and then without the devices' own figures (all)
 #
 # Writes $LAB_RESULTS/figures, which rdma.sh reads: lines 'SERVER KEY VALUE', or 'SERVER skipped|failed REASON'.
 set -uo pipefail
@@ -132,15 +133,21 @@ job() {
 	figure "$server $key $value"
 }
 
+# The jobs that $BENCH_JOBS names, in this order.
 jobs() {
-	job seq_write mib write 4m 1 &&
-		job seq_read mib read 4m 1 &&
-		job write1m_qd4 mib write 1m 4 &&
-		job read1m_qd4 mib read 1m 4 &&
-		job write4k_qd1 iops randwrite 4k 1 &&
-		job read4k_qd1 iops randread 4k 1 &&
-		job write4k_qd32 iops randwrite 4k 32 &&
-		job read4k_qd32 iops randread 4k 32
+	local key unit rw block depth
+	while read -r key unit rw block depth <&3; do
+		[[ " ${BENCH_JOBS:-$key} " != *" $key "* ]] || job "$key" "$unit" "$rw" "$block" "$depth" || return
+	done 3<<-END
+		seq_write mib write 4m 1
+		seq_read mib read 4m 1
+		write1m_qd4 mib write 1m 4
+		read1m_qd4 mib read 1m 4
+		write4k_qd1 iops randwrite 4k 1
+		read4k_qd1 iops randread 4k 1
+		write4k_qd32 iops randwrite 4k 32
+		read4k_qd32 iops randread 4k 32
+	END
 }
 
 mount_share() {
@@ -188,8 +195,10 @@ wire() {
 waits_for_peer() { [ -n "$(ss -Hltn 'sport = 18515')" ]; }
 
 prepare
-wire wire_write ib_write_bw
-wire wire_read ib_read_bw -e
+[ -n "${BENCH_JOBS:-}" ] || {
+	wire wire_write ib_write_bw
+	wire wire_read ib_read_bw -e
+}
 for ((round = 0; round < ${BENCH_ROUNDS:-3}; round++)); do
 	for which in ${BENCH_SERVERS:-ours peer}; do measure "$which"; done
 done

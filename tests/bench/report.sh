@@ -37,7 +37,11 @@ print_ratios() {
 print_reasons() { awk '$2 == "skipped" || $2 == "failed" { server = $1; word = $2; $1 = $2 = ""; print word ": " server ":" $0 }' "$figures" | sort -u; }
 
 has_failed() { grep -qE '^[a-z]+ failed ' "$figures"; }
-has_figures_of() { awk -v server="$1" '$1 == server && $2 != "skipped" && $2 != "failed" { found = 1 } END { exit !found }' "$figures"; }
+
+# Whether a server has figures of its own; the relay's need none.
+has_figures_of() {
+	awk -v server="$1" '$1 == server && $2 !~ /^(skipped|failed|relay_)/ { found = 1 } END { exit !found }' "$figures"
+}
 
 # The machine and the moment, since figures mean nothing without them.
 print_circumstances() {

@@ -135,8 +135,8 @@ wait_for_port() {
 # client ARG…: the benchmarks' client against the running server; its figures are kept under the server's name.
 client() {
 	local output
-	output=$("$SMBDIRECT_BIN_DIR/bench_client" --address "$address" --user $bench_user --password $bench_password --share share \
-		--server-pid "$server_pid" "$@" 2>"$work/client.log")
+	output=$("$SMBDIRECT_BIN_DIR/bench_client" "$@" --address "$address" --user $bench_user --password $bench_password \
+		--share share --server-pid "$server_pid" 2>"$work/client.log")
 	local status=$?
 	sed "s/^/$server /" <<<"$output" | grep -E '^[a-z]+ [a-z]' >>"$figures"
 	[ $status = 0 ] || figure "$server failed $1: $(tail -1 "$work/client.log")"

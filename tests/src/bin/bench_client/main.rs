@@ -1,11 +1,12 @@
-//! The client of `./x bench tcp` and `./x bench handoff`: measures one running server and prints a line `KEY VALUE`
-//! for each figure. The scripts under `tests/bench` start the servers and set the figures side by side; this program
+//! What the benchmarks measure with: a client of one running server, and the relay alone. Prints a line `KEY VALUE` for
+//! each figure. The scripts under `tests/bench` start the servers and set the figures side by side; this program
 //! knows nothing of which server it is talking to.
 
 mod files;
 mod folder;
 mod handoff;
 mod processes;
+mod relay;
 mod transfer;
 
 use std::net::SocketAddr;
@@ -21,8 +22,6 @@ use processes::ProcessTree;
 #[derive(Parser)]
 #[command(about = "Measures an SMB server on loopback")]
 struct Arguments {
-    #[command(flatten)]
-    target: Target,
     #[command(subcommand)]
     figures: Figures,
 }
@@ -47,11 +46,15 @@ struct Target {
 enum Figures {
     /// Operations on many small files, by one client that waits for each answer.
     Files {
+        #[command(flatten)]
+        target: Target,
         #[arg(long, default_value_t = 2000)]
         count: u32,
     },
     /// One large file to the server and back, by smbclient.
     Transfer {
+        #[command(flatten)]
+        target: Target,
         #[arg(long)]
         smbclient: PathBuf,
         /// What is sent.
@@ -60,7 +63,14 @@ enum Figures {
     },
     /// Connections of a client that has a process already, and what an idle client's process takes.
     Handoff {
+        #[command(flatten)]
+        target: Target,
         #[arg(long, default_value_t = 1000)]
+        count: u32,
+    },
+    /// The relay between smbdirectd and a child, with nothing at either end.
+    Relay {
+        #[arg(long, default_value_t = 20_000)]
         count: u32,
     },
 }
@@ -121,12 +131,15 @@ impl Phase {
 }
 
 fn main() {
-    let arguments = Arguments::parse();
-    let target = &arguments.target;
-    let outcome = match &arguments.figures {
-        Figures::Files { count } => files::measure(target, *count),
-        Figures::Transfer { smbclient, file } => transfer::measure(target, smbclient, file),
-        Figures::Handoff { count } => handoff::measure(target, *count),
+    let outcome = match Arguments::parse().figures {
+        Figures::Files { target, count } => files::measure(&target, count),
+        Figures::Transfer {
+            target,
+            smbclient,
+            file,
+        } => transfer::measure(&target, &smbclient, &file),
+        Figures::Handoff { target, count } => handoff::measure(&target, count),
+        Figures::Relay { count } => relay::measure(count),
     };
     if let Err(error) = outcome {
         eprintln!("bench: {error}");
