@@ -1,7 +1,7 @@
 //! The command line of `smbd`: serve (the default), passwd, check-config, status, and the
 //! processes the supervisor executes.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,14 +78,14 @@ enum Passwd {
         /// Unix account, when it is not the one of this name
         #[arg(long)]
         uid: Option<u32>,
-        /// Read the password from standard input
+        /// Read the password from standard input, as is done without a terminal
         #[arg(long)]
         stdin: bool,
     },
     /// Give a user a new password
     Change {
         user: String,
-        /// Read the password from standard input
+        /// Read the password from standard input, as is done without a terminal
         #[arg(long)]
         stdin: bool,
     },
@@ -150,6 +150,7 @@ fn change_users(serve: &ServeArguments, command: Passwd) -> Result<(), ExitCode>
     };
     let mut from_stdin = Piped(std::io::stdin().lock());
     let mut from_terminal = Terminal;
+    let piped = piped || !std::io::stdin().is_terminal();
     let passwords: &mut dyn PasswordSource = match piped {
         true => &mut from_stdin,
         false => &mut from_terminal,

@@ -173,7 +173,7 @@ fn one_message_is_read_not_released_and_replayed_elsewhere() {
     gateway.say(&message(1, b"negotiate"));
     assert_eq!(receive(&channel).unwrap(), [b"negotiate"]);
     gateway.say(&message(2, b"later"));
-    assert_eq!(receive(&channel).unwrap(), [[]; 0]);
+    assert!(receive(&channel).unwrap().is_empty());
     channel.flush().unwrap();
     assert_eq!(gateway.seen(), []);
     assert_eq!(channel.peer(), "10.0.0.1:4000".parse().unwrap());
