@@ -1,7 +1,9 @@
 //! The command line of `smbd`: serve (the default), passwd, check-config, status, and the
 //! processes the supervisor executes.
 
+use std::fs::DirBuilder;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -156,6 +158,19 @@ fn change_users(serve: &ServeArguments, command: Passwd) -> Result<(), ExitCode>
         false => &mut from_terminal,
     };
     let path = config.global.user_file();
+    if let (PasswdCommand::Add { .. }, Some(directory)) = (&command, path.parent()) {
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory);
+        made.map_err(|error| {
+            eprintln!(
+                "smbd passwd: can't make {}: {error}; run it as root, or set private dir",
+                directory.display()
+            );
+            ExitCode::FAILURE
+        })?;
+    }
     passwd::run(&path, &command, passwords, &mut std::io::stdout()).map_err(|error| {
         eprintln!("smbd passwd: {error}");
         ExitCode::FAILURE
