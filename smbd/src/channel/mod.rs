@@ -150,6 +150,8 @@ pub trait Channel {
     ) -> LocalBoxFuture<'static, Result<Payload, NtStatus>>;
     /// Reads nothing more, and ends the connection after what is queued.
     fn close(&self);
+    /// Ends the connection now, whoever still holds this channel.
+    fn hang_up(&self);
     /// Whether nothing outside uses this channel's memory any more, so that it may be dropped.
     fn is_drained(&self) -> bool;
 }

@@ -138,6 +138,10 @@ impl Channel for RecordingChannel {
         self.closed.set(true);
     }
 
+    fn hang_up(&self) {
+        self.closed.set(true);
+    }
+
     fn is_drained(&self) -> bool {
         true
     }

@@ -672,6 +672,12 @@ impl Channel for RelayChannel {
         self.state.borrow_mut().closing = true;
     }
 
+    fn hang_up(&self) {
+        self.state.borrow_mut().lost();
+        // An error means that it is down already.
+        let _ = rustix::net::shutdown(&self.descriptor, rustix::net::Shutdown::Both);
+    }
+
     fn is_drained(&self) -> bool {
         self.state.borrow().drained
     }

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -352,6 +352,11 @@ impl Channel for TcpChannel {
 
     fn close(&self) {
         self.state.borrow_mut().reading = Reading::Nothing;
+    }
+
+    fn hang_up(&self) {
+        // An error means that it is down already.
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     fn is_drained(&self) -> bool {

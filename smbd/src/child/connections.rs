@@ -12,8 +12,9 @@ use shm::SystemError;
 
 use super::Child;
 use crate::channel::{self, Channel, Reading, RelayChannel, TcpChannel};
+use crate::handlers;
 use crate::messaging::{Claim, ClaimRequest};
-use crate::state::{Connection, Session};
+use crate::state::{Connection, Open, Session};
 
 /// Connections one client may have (MS-SMB2 <173>: Windows allows 32 channels of a session).
 const MAX_CONNECTIONS: usize = 64;
@@ -125,11 +126,26 @@ impl Child {
         }
     }
 
-    /// Ends a session: its tree connects and opens go, and nobody finds it any more.
-    pub fn end_session(self: &Rc<Child>, session: &Rc<Session>) {
+    /// Takes a session out: nobody finds it or its tree connects any more. Gives its opens, to be
+    /// released one by one.
+    pub fn take_session(&self, session: &Session) -> Vec<Rc<Open>> {
         self.sessions.remove(session.id);
         session.trees.clear();
-        crate::handlers::logoff::close_opens(self, session);
+        session.opens.remove_all(None)
+    }
+
+    /// Ends a session whose client does not wait for it: opens are released in the background.
+    pub fn end_session(self: &Rc<Child>, session: &Session) {
+        let opens = self.take_session(session);
+        if opens.is_empty() {
+            return;
+        }
+        let child = Rc::clone(self);
+        self.spawn_detached(async move {
+            for open in opens {
+                handlers::close::release(&child, open).await;
+            }
+        });
     }
 
     /// A connection is gone: what hangs from it goes too.

@@ -326,8 +326,13 @@ impl EventLoop {
         if let Some(mut served) = self.served.remove(&token) {
             served.log_end();
             self.child.disconnect(&served.connection);
-            if let Err(error) = self.poll.remove(served.connection.channel.descriptor()) {
+            let channel = &served.connection.channel;
+            if let Err(error) = self.poll.remove(channel.descriptor()) {
                 tracing::debug!(%error, "a descriptor had left the set already");
+            }
+            // Requests under way hold the channel; the client shall not wait for them.
+            if !served.connection.is_handed_over() {
+                channel.hang_up();
             }
         }
     }
