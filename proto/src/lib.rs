@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod relay;
+pub mod rpc;
 pub mod smb2;
 pub mod smbdirect;
 pub mod time;
