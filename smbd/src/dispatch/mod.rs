@@ -16,11 +16,12 @@ mod task;
 use std::ops::Range;
 use std::rc::Rc;
 
+use proto::smb2::transform::{TRANSFORM_PROTOCOL_ID, TransformHeader};
 use proto::smb2::{Command, Elements, Header};
 
 use crate::child::Child;
 use crate::handlers;
-use crate::state::Connection;
+use crate::state::{Connection, Session};
 
 pub use progress::Progress;
 pub use request_size::relay_descriptors;
@@ -38,6 +39,8 @@ struct Element {
 struct Chain {
     message: Vec<u8>,
     elements: Vec<Element>,
+    /// The session whose cipher it came in.
+    encryption: Option<Rc<Session>>,
 }
 
 /// Takes a message of the client. Whatever it leads to happens in tasks of the child's executor.
@@ -49,7 +52,11 @@ pub fn deliver(child: &Rc<Child>, connection: &Rc<Connection>, message: Vec<u8>)
         handlers::negotiate::multi_protocol(child, connection, message);
         return;
     }
-    match receive(connection, message) {
+    let (message, encryption) = match decrypt(child, connection, message) {
+        Ok(plain) => plain,
+        Err(violation) => return connection.end(violation),
+    };
+    match receive(connection, message, encryption) {
         Ok(chain) if chain.elements.is_empty() => {}
         Ok(chain) => child.spawn(
             connection,
@@ -74,14 +81,22 @@ pub fn deliver_first(child: &Rc<Child>, connection: &Rc<Connection>, message: Ve
 }
 
 /// Walks the chain, takes its MessageIds from the window, and carries out CANCELs.
-fn receive(connection: &Rc<Connection>, message: Vec<u8>) -> Result<Chain, String> {
-    if message.starts_with(b"\xFDSMB") || message.starts_with(b"\xFCSMB") {
-        return Err("an encrypted or compressed message, neither of which was negotiated (MS-SMB2 3.3.5.2.1)".into());
-    }
+fn receive(
+    connection: &Rc<Connection>,
+    message: Vec<u8>,
+    encryption: Option<Rc<Session>>,
+) -> Result<Chain, String> {
     let mut elements = Vec::new();
     for element in Elements::new(&message) {
         let element = element.map_err(|error| format!("{error} (MS-SMB2 3.3.5.2)"))?;
         let header = element.header;
+        // MS-SMB2 3.3.5.2.1.1: a session's cipher is for its own messages.
+        if let Some(session) = &encryption
+            && !header.is_related()
+            && header.session_id != session.id
+        {
+            return Err("an encrypted message for another session (MS-SMB2 3.3.5.2.1.1)".into());
+        }
         if header.is_response() {
             return Err("a response where a request belongs (MS-SMB2 3.3.5.2)".into());
         }
@@ -104,5 +119,34 @@ fn receive(connection: &Rc<Connection>, message: Vec<u8>) -> Result<Chain, Strin
             progress: connection.requests.borrow_mut().begin(header.message_id),
         });
     }
-    Ok(Chain { message, elements })
+    Ok(Chain {
+        message,
+        elements,
+        encryption,
+    })
+}
+
+/// Opens an encrypted message (MS-SMB2 3.3.5.2.1.1); a plain one stays as it is.
+fn decrypt(
+    child: &Child,
+    connection: &Connection,
+    message: Vec<u8>,
+) -> Result<(Vec<u8>, Option<Rc<Session>>), String> {
+    if !message.starts_with(&TRANSFORM_PROTOCOL_ID) {
+        return Ok((message, None));
+    }
+    let header = TransformHeader::decode(&message).map_err(|error| error.to_string())?;
+    let session = child
+        .sessions
+        .find(header.session_id)
+        .filter(|session| session.has_channel(connection.id))
+        .ok_or("an encrypted message of no session (MS-SMB2 3.3.5.2.1.1)")?;
+    let cipher = session
+        .cipher
+        .as_ref()
+        .ok_or("an encrypted message of a session without a cipher (MS-SMB2 3.3.5.2.1.1)")?;
+    let plain = cipher
+        .open(&header, message)
+        .map_err(|error| error.to_string())?;
+    Ok((plain, Some(session)))
 }

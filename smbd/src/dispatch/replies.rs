@@ -6,12 +6,13 @@ use std::rc::Rc;
 
 use proto::relay::MAX_WRITES;
 use proto::smb2::error::ErrorResponse;
+use proto::smb2::transform::TransformHeader;
 use proto::smb2::{Addressing, AsyncId, Command, HEADER_SIZE, Header, NtStatus};
 
 use crate::channel::{Outgoing, OutgoingPayload};
 use crate::handlers::{Data, PreauthTarget, Response};
 use crate::security::signing::SigningKey;
-use crate::state::Connection;
+use crate::state::{Connection, Session};
 
 /// Bodies up to this size are copied behind their header; longer ones stay a piece of their own.
 const COPIED_BODY: usize = 4096;
@@ -20,6 +21,8 @@ const ALIGNMENT: usize = 8;
 /// Replies of one chain that are not sent yet.
 pub struct Replies<'a> {
     connection: &'a Connection,
+    /// Whose cipher seals the replies: the requests came encrypted.
+    encryption: Option<&'a Session>,
     waiting: Vec<Reply>,
     size: usize,
     writes: Vec<OutgoingPayload>,
@@ -44,9 +47,10 @@ impl Reply {
 
 impl<'a> Replies<'a> {
     /// No reply yet.
-    pub fn new(connection: &'a Connection) -> Replies<'a> {
+    pub fn new(connection: &'a Connection, encryption: Option<&'a Session>) -> Replies<'a> {
         Replies {
             connection,
+            encryption,
             waiting: Vec::new(),
             size: 0,
             writes: Vec::new(),
@@ -63,7 +67,10 @@ impl<'a> Replies<'a> {
         signing_key: Option<Rc<SigningKey>>,
         invalidate: Option<u32>,
     ) {
-        let limit = self.connection.channel.limits().max_send as usize;
+        let mut limit = self.connection.channel.limits().max_send as usize;
+        if self.encryption.is_some() {
+            limit = limit.saturating_sub(TransformHeader::SIZE);
+        }
         let mut response = outcome.unwrap_or_else(error_response);
         let data_length = match &response.data {
             Data::Bytes(bytes) => bytes.len(),
@@ -92,7 +99,12 @@ impl<'a> Replies<'a> {
             body: response.body,
             data: Vec::new(),
             credits,
-            signing_key: response.header.signing_key.or(signing_key),
+            // A sealed message is not signed as well (MS-SMB2 3.3.4.1.1).
+            signing_key: response
+                .header
+                .signing_key
+                .or(signing_key)
+                .filter(|_| self.encryption.is_none()),
             preauth: response.header.preauth,
         };
         let mut write = None;
@@ -160,6 +172,16 @@ impl<'a> Replies<'a> {
         for (index, reply) in waiting.into_iter().enumerate() {
             let is_last = index + 1 == count;
             reply.finish(if is_last { granted } else { 0 }, is_last, &mut pieces);
+        }
+        if let Some(session) = self.encryption {
+            let sealed = session
+                .cipher
+                .as_ref()
+                .and_then(|cipher| cipher.seal(session.id, &pieces).ok());
+            match sealed {
+                Some(message) => pieces = vec![message],
+                None => return self.connection.end("a reply can't be encrypted"),
+            }
         }
         self.connection.channel.send(Outgoing {
             pieces,

@@ -25,11 +25,21 @@ const INTERIM_DELAY: Duration = Duration::from_millis(50);
 /// Header and fixed part of a READ response.
 const READ_RESPONSE_OVERHEAD: u64 = 80;
 
+/// Where an element stands.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The last of its chain: it may go asynchronous.
+    is_last: bool,
+    /// Its chain came encrypted.
+    encrypted: bool,
+}
+
 type Outcome = Result<Response, NtStatus>;
 
 pub(super) async fn run(child: Rc<Child>, connection: Rc<Connection>, chain: Chain) {
     let mut inherited = Inherited::default();
-    let mut replies = Replies::new(&connection);
+    let mut replies = Replies::new(&connection, chain.encryption.as_deref());
+    let encrypted = chain.encryption.is_some();
     let count = chain.elements.len();
     for (index, element) in chain.elements.iter().enumerate() {
         if index == 0 && element.header.is_related() {
@@ -43,7 +53,7 @@ pub(super) async fn run(child: Rc<Child>, connection: Rc<Connection>, chain: Cha
             &connection,
             element,
             bytes,
-            is_last,
+            Place { is_last, encrypted },
             &mut inherited,
             &mut replies,
         )
@@ -64,7 +74,7 @@ async fn answer(
     connection: &Rc<Connection>,
     element: &Element,
     bytes: &[u8],
-    is_last: bool,
+    place: Place,
     inherited: &mut Inherited,
     replies: &mut Replies<'_>,
 ) {
@@ -72,12 +82,14 @@ async fn answer(
     let header = &element.header;
     let mut async_id = None;
     let mut rdma = RdmaUse::default();
+    let encrypted = place.encrypted;
+    sender.encrypted = encrypted;
     let admitted = admit(child, connection, header, bytes, inherited, &mut sender);
     let outcome = match admitted {
         Err(status) => Err(status),
         Ok(admitted) => {
             rdma = rdma_use(admitted.command, bytes);
-            match check_payload(child, connection, &admitted, bytes, rdma) {
+            match check_payload(child, connection, &admitted, bytes, rdma, encrypted) {
                 Err(status) => Err(status),
                 Ok(()) => {
                     let command = admitted.command;
@@ -89,11 +101,12 @@ async fn answer(
                         header: *header,
                         related: header.is_related(),
                         chain_file: inherited.file.into(),
+                        encrypted,
                         progress: Rc::clone(&element.progress),
                     };
                     let handler = pin!(handlers::handle(command, bytes, &cx));
                     let outcome =
-                        drive(handler, command, &cx, is_last, replies, &mut async_id).await;
+                        drive(handler, command, &cx, place.is_last, replies, &mut async_id).await;
                     inherit(inherited, command, &cx, &outcome);
                     outcome
                 }
@@ -190,14 +203,15 @@ fn check_payload(
     admitted: &Admitted,
     bytes: &[u8],
     rdma: RdmaUse,
+    encrypted: bool,
 ) -> Result<(), NtStatus> {
     if rdma.by_rdma {
         let must_sign = admitted
             .session
             .as_ref()
             .is_some_and(|session| session.signing_required.get());
-        // A signature covers the message, not what RDMA moves beside it.
-        if must_sign && !child.config.rdma.allow_unprotected_payload {
+        // A signature or cipher covers the message, not what RDMA moves beside it.
+        if (must_sign || encrypted) && !child.config.rdma.allow_unprotected_payload {
             return Err(NtStatus::ACCESS_DENIED);
         }
     } else if admitted.command == Command::Read {

@@ -30,6 +30,7 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         CtlCode::DFS_GET_REFERRALS | CtlCode::DFS_GET_REFERRALS_EX => {
             return Err(NtStatus::NOT_FOUND);
         }
+        CtlCode::CREATE_OR_GET_OBJECT_ID => object_id(&request, cx)?,
         CtlCode::PIPE_WAIT => return Err(NtStatus::NOT_SUPPORTED),
         _ => {
             // A file that is not open goes before a code that is not known.
@@ -47,6 +48,22 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     }
     .encode(&mut body);
     Ok(Response::of(body))
+}
+
+/// FSCTL_CREATE_OR_GET_OBJECT_ID (MS-FSCC 2.3.1, 2.1.3): an identifier made of what the file is, the
+/// same for as long as it exists, and of this server. Nothing is stored.
+fn object_id(request: &IoctlRequest<'_>, cx: &Context) -> Result<Vec<u8>, NtStatus> {
+    const SIZE: usize = 64;
+    let open = cx.open(request.file_id)?;
+    let key = open.disk()?.file.key();
+    let object = [key.inode.to_le_bytes(), key.device.to_le_bytes()].concat();
+    // ObjectId, BirthVolumeId, BirthObjectId, DomainId (always zero).
+    let mut output = object.clone();
+    output.extend_from_slice(&cx.child.identity.guid.0);
+    output.extend_from_slice(&object);
+    // A client that has no room for all of it gets what fits.
+    output.resize(SIZE.min(request.max_output_response as usize), 0);
+    Ok(output)
 }
 
 /// MS-SMB2 3.3.5.15.12: a client checks, signed, what was negotiated in the clear. Whatever differs

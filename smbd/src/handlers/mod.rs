@@ -55,6 +55,8 @@ pub struct Context {
     /// The FileId of the compound so far: set by CREATE, used where a related request says
     /// {0xffff…, 0xffff…} (MS-SMB2 3.3.5.2.7.2).
     pub chain_file: Cell<Option<FileId>>,
+    /// It came encrypted, and its response leaves encrypted.
+    pub encrypted: bool,
     /// Whether it was cancelled, and whether it waits.
     pub progress: Rc<Progress>,
 }

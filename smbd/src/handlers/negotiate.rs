@@ -15,6 +15,7 @@ use super::{Context, PreauthTarget, Response, malformed};
 use crate::channel::{Outgoing, Reading, Transport};
 use crate::child::{self, Child};
 use crate::config::{Global, ServerSigning};
+use crate::security::encryption::Cipher;
 use crate::security::keys::PreauthHash;
 use crate::security::signing::SigningAlgorithm;
 use crate::security::spnego::negotiate_hint;
@@ -26,6 +27,8 @@ const SIGNING_PREFERENCE: [SigningAlgorithm; 3] = [
     SigningAlgorithm::AesCmac,
     SigningAlgorithm::HmacSha256,
 ];
+/// Ciphers, best first.
+const CIPHER_PREFERENCE: [Cipher; 2] = [Cipher::Aes128Gcm, Cipher::Aes256Gcm];
 const DIALECTS: [Dialect; 4] = [
     Dialect::Smb311,
     Dialect::Smb302,
@@ -79,6 +82,7 @@ async fn answer(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
         capabilities: capabilities(dialect, request.capabilities, global),
         security_mode: security_mode(global),
         signing,
+        cipher: contexts.cipher.flatten(),
         max_transact: sizes.transact,
         max_read: sizes.read,
         max_write: sizes.write,
@@ -127,6 +131,7 @@ pub fn multi_protocol(child: &Rc<Child>, connection: &Rc<Connection>, message: V
         capabilities: Capabilities::empty(),
         security_mode: security_mode(global),
         signing: SigningAlgorithm::HmacSha256,
+        cipher: None,
         max_transact: sizes.transact,
         max_read: sizes.read,
         max_write: sizes.write,
@@ -214,6 +219,8 @@ impl Sizes {
 struct Contexts {
     /// Answered only if asked for, and only if there is one in common.
     signing: Option<SigningAlgorithm>,
+    /// Answered if asked for, with 0 when there is none in common.
+    cipher: Option<Option<Cipher>>,
     is_311: bool,
 }
 
@@ -221,12 +228,14 @@ impl Contexts {
     fn choose(request: &NegotiateRequest<'_>) -> Result<Contexts, NtStatus> {
         let mut preauth = None;
         let mut signing = None;
+        let mut ciphers = None;
         for context in request.contexts.iter() {
             let context = context.map_err(malformed)?;
             let slot = match context.context_type {
                 ContextType::PREAUTH_INTEGRITY_CAPABILITIES => &mut preauth,
                 ContextType::SIGNING_CAPABILITIES => &mut signing,
-                // Encryption, compression, RDMA transforms: not offered, so not answered.
+                ContextType::ENCRYPTION_CAPABILITIES => &mut ciphers,
+                // Compression, RDMA transforms: not offered, so not answered.
                 _ => continue,
             };
             // More than one of a kind is an error (MS-SMB2 3.3.5.4).
@@ -254,8 +263,22 @@ impl Contexts {
                     .find(|algorithm| offered.contains(algorithm.id()))
             }
         };
+        let cipher = match ciphers {
+            None => None,
+            Some(data) => {
+                let offered = decode_algorithms(data).map_err(malformed)?;
+                if offered.iter().len() == 0 {
+                    return Err(NtStatus::INVALID_PARAMETER);
+                }
+                let common = CIPHER_PREFERENCE
+                    .into_iter()
+                    .find(|cipher| offered.contains(cipher.id()));
+                Some(common)
+            }
+        };
         Ok(Contexts {
             signing,
+            cipher,
             is_311: true,
         })
     }
@@ -270,12 +293,20 @@ impl Contexts {
         aws_lc_rs::rand::fill(&mut salt).map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
         let preauth = PreauthIntegrity::data(&[SHA_512], &salt);
         let signing = self.signing.map(|chosen| algorithms_data(&[chosen.id()]));
+        let cipher = self.cipher.map(|chosen| {
+            // MS-SMB2 3.3.5.4: 0 says that there is none in common.
+            algorithms_data(&[chosen.map_or(0, Cipher::id)])
+        });
         let mut contexts = vec![RawContext {
             context_type: ContextType::PREAUTH_INTEGRITY_CAPABILITIES,
             data: &preauth,
         }];
         contexts.extend(signing.as_deref().map(|data| RawContext {
             context_type: ContextType::SIGNING_CAPABILITIES,
+            data,
+        }));
+        contexts.extend(cipher.as_deref().map(|data| RawContext {
+            context_type: ContextType::ENCRYPTION_CAPABILITIES,
             data,
         }));
         use_them(&contexts);
@@ -399,6 +430,22 @@ mod tests {
             contexts_of(&[preauth(), signing(&[])]),
             Err(NtStatus::INVALID_PARAMETER)
         );
+    }
+
+    #[test]
+    fn a_cipher_is_chosen_only_where_one_was_offered() {
+        let chosen = |ciphers: &[u16]| {
+            let context = (
+                ContextType::ENCRYPTION_CAPABILITIES,
+                algorithms_data(ciphers),
+            );
+            contexts_of(&[preauth(), context]).map(|contexts| contexts.cipher)
+        };
+        assert_eq!(contexts_of(&[preauth()]).unwrap().cipher, None);
+        assert_eq!(chosen(&[4, 2, 1]), Ok(Some(Some(Cipher::Aes128Gcm))));
+        assert_eq!(chosen(&[4, 3]), Ok(Some(Some(Cipher::Aes256Gcm))));
+        assert_eq!(chosen(&[1]), Ok(Some(None)), "told that there is none");
+        assert_eq!(chosen(&[]), Err(NtStatus::INVALID_PARAMETER));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use proto::smb2::{Dialect, HEADER_SIZE, NtStatus};
 
 use super::Context;
+use crate::security::encryption::MessageCipher;
 use crate::security::keys::KeySchedule;
 use crate::security::signing::SigningKey;
 use crate::state::{Logon, Negotiated, Session};
@@ -45,6 +46,10 @@ pub fn check(
         .as_ref()
         .ok_or(NtStatus::NOT_SUPPORTED)?;
     if session.dialect == Dialect::Smb311 && key.algorithm() != negotiated.signing {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    // MS-SMB2 3.3.5.5, step 4: the session's messages must be readable on each of its channels.
+    if session.cipher.as_ref().map(MessageCipher::cipher) != negotiated.cipher {
         return Err(NtStatus::INVALID_PARAMETER);
     }
     let verified = element

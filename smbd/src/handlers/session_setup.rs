@@ -17,6 +17,7 @@ use proto::smb2::{Dialect, NtStatus, SessionId};
 use super::{Context, PreauthTarget, Response, malformed, session_binding};
 use crate::child;
 use crate::config::{MapToGuest, ServerSigning};
+use crate::security::encryption::MessageCipher;
 use crate::security::keys::KeySchedule;
 use crate::security::ntlm::Acceptor;
 use crate::security::signing::SigningKey;
@@ -216,6 +217,13 @@ async fn establish(
         Rc::new(SigningKey::new(negotiated.signing, &key))
     });
     let application_key = schedule.application_key(&key);
+    let cipher = signing_key
+        .as_ref()
+        .and(negotiated.cipher)
+        .and_then(|cipher| {
+            let keys = schedule.cipher_keys(&key, cipher.key_length())?;
+            MessageCipher::new(cipher, &keys)
+        });
     let asked = request.security_mode | negotiated.client_security_mode;
     let client_signs = asked.contains(SecurityMode::SIGNING_REQUIRED);
     let signing_required = signing_key.is_some() && (must_sign || client_signs);
@@ -227,6 +235,7 @@ async fn establish(
         dialect: negotiated.dialect,
         client_guid: negotiated.client_guid,
         signing_key: signing_key.clone(),
+        cipher,
         signing_required: signing_required.into(),
         session_key: key,
         application_key,

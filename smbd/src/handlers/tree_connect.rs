@@ -29,9 +29,10 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     if cx.connection.dialect() == Some(Dialect::Smb311)
         && !session.is_guest()
         && !cx.header.is_signed()
+        && !cx.encrypted
     {
         cx.connection
-            .end("a TREE_CONNECT of dialect 3.1.1 that is not signed (MS-SMB2 3.3.5.7)");
+            .end("a TREE_CONNECT of dialect 3.1.1 neither signed nor encrypted (MS-SMB2 3.3.5.7)");
         return Err(NtStatus::ACCESS_DENIED);
     }
     let path = utf16::decode(request.path, "PathName").map_err(|_| NtStatus::BAD_NETWORK_NAME)?;

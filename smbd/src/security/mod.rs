@@ -5,6 +5,7 @@
 //! `users` is pure: no socket, no clock, no random source; time and random bytes come in as
 //! arguments.
 
+pub mod encryption;
 pub mod keys;
 pub mod ntlm;
 pub mod signing;

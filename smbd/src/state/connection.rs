@@ -10,6 +10,7 @@ use proto::smb2::{Dialect, Guid, SessionId};
 use super::session::Logon;
 use crate::channel::Channel;
 use crate::dispatch::{Requests, SequenceWindow};
+use crate::security::encryption::Cipher;
 use crate::security::keys::PreauthHash;
 use crate::security::signing::SigningAlgorithm;
 
@@ -57,6 +58,8 @@ pub struct Negotiated {
     pub security_mode: SecurityMode,
     /// Connection.SigningAlgorithmId.
     pub signing: SigningAlgorithm,
+    /// Connection.CipherId.
+    pub cipher: Option<Cipher>,
     /// Connection.MaxTransactSize.
     pub max_transact: u32,
     /// Connection.MaxReadSize.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use proto::smb2::{Dialect, Guid, NtStatus, SessionId};
 
 use super::{Opens, Trees};
+use crate::security::encryption::MessageCipher;
 use crate::security::keys::{Key128, PreauthHash};
 use crate::security::ntlm::SessionKey;
 use crate::security::signing::SigningKey;
@@ -38,6 +39,8 @@ pub struct Session {
     pub client_guid: Guid,
     /// Session.SigningKey: proves that whoever binds a further channel holds the session.
     pub signing_key: Option<Rc<SigningKey>>,
+    /// Session.EncryptionKey and Session.DecryptionKey, where a cipher was negotiated.
+    pub cipher: Option<MessageCipher>,
     /// Session.SigningRequired.
     pub signing_required: Cell<bool>,
     /// Session.SessionKey; the key a new channel proves itself with.
