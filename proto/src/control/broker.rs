@@ -151,7 +151,7 @@ pub enum Refusal {
     /// Too many of the owner's connections are not authenticated yet.
     #[error("too many of the client's connections are not authenticated yet")]
     TooManyUnauthenticated,
-    /// The owner is ending.
+    /// The owner is ending: the claimant hears nothing until it has, and then serves the client.
     #[error("the client's process is ending")]
     Ending,
 }

@@ -61,6 +61,8 @@ pub struct Clients<C> {
 struct Client<C> {
     owner: ChildId,
     channels: u32,
+    /// The owner said that it takes nothing any more: its successor will.
+    ending: bool,
     /// Oldest first.
     passes: Vec<Pass<C>>,
 }
@@ -126,18 +128,22 @@ impl<C> Clients<C> {
                 since: now,
                 reported: false,
             };
-            actions.push(pass.action(client.owner));
+            if !client.ending {
+                actions.push(pass.action(client.owner));
+            }
             client.passes.push(pass);
         }
         Ok(())
     }
 
-    /// The owner's answer to a pass.
+    /// The owner's answer to a pass. An owner that is ending decides nothing: a client that leaves
+    /// and comes back at once waits for its death and is served by the next.
     pub fn answer(
         &mut self,
         owner: ChildId,
         key: ClaimKey,
         answer: PassAnswer,
+        now: Duration,
         actions: &mut Vec<Action<C>>,
     ) -> Result<(), ClientOffence> {
         let client = self.owned(owner).ok_or(ClientOffence::UnknownPass)?;
@@ -146,6 +152,13 @@ impl<C> Clients<C> {
             .iter()
             .position(|pass| pass.key == key)
             .ok_or(ClientOffence::UnknownPass)?;
+        if answer == PassAnswer::Refused(Refusal::Ending) {
+            client.ending = true;
+            if let Some(pass) = client.passes.get_mut(position) {
+                pass.since = now;
+            }
+            return Ok(());
+        }
         let pass = client.passes.remove(position);
         if answer == PassAnswer::Accepted {
             client.channels += 1;
@@ -284,6 +297,7 @@ impl<C> Clients<C> {
             Client {
                 owner,
                 channels,
+                ending: false,
                 passes: Vec::new(),
             },
         );

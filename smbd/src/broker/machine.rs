@@ -282,7 +282,7 @@ impl<C> Machine<C> {
             }
             ToBroker::PassAnswer { claim, answer } => {
                 self.clients
-                    .answer(child, claim, answer, &mut self.actions)?;
+                    .answer(child, claim, answer, now, &mut self.actions)?;
             }
             ToBroker::ChannelClosed => self.clients.channel_closed(child)?,
             ToBroker::Open { open, file, mode } => {

@@ -261,6 +261,17 @@ fn a_refusal_of_the_owner_reaches_the_claimant() {
 }
 
 #[test]
+fn a_client_that_comes_back_while_its_owner_ends_is_served_by_the_next() {
+    let mut broker = Broker::with_children(3);
+    broker.claim(1, GUID, 0x0311);
+    broker.claim(2, GUID, 0x0311);
+    let ending = PassAnswer::Refused(Refusal::Ending);
+    assert!(broker.answer(1, 2, ending).is_empty());
+    assert!(broker.claim(3, GUID, 0x0311).is_empty(), "not even asked");
+    assert_eq!(broker.dies(1), [claimed(2), passed(2, 3, 0x0311)]);
+}
+
+#[test]
 fn the_thirty_third_channel_is_refused_until_one_ends() {
     let mut broker = Broker::with_children(u64::from(MAX_CHANNELS) + 2);
     let last = u64::from(MAX_CHANNELS) + 1;
