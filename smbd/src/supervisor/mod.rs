@@ -377,7 +377,7 @@ impl Supervisor {
             match message {
                 BrokerToSupervisor::Orphan { kind, preface } => {
                     if let Some(connection) = descriptors.pop() {
-                        // Whose it was is not known any more; it is nobody's newcomer.
+                        // Whose it was is not known any more; all such count together.
                         let peer = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
                         self.enqueue(NewConnection {
                             connection,
