@@ -48,14 +48,15 @@ impl Child {
         Ok(connection)
     }
 
-    /// Whether another connection, passed by the broker, is taken.
-    pub(super) fn judge_pass(&self) -> PassAnswer {
+    /// Whether another connection, passed by the broker, is taken. A process whose last connection
+    /// has just ended takes it too: a client that reconnects must not find a closed door.
+    pub(super) fn judge_pass(&self, shutdown: bool) -> PassAnswer {
         let connections = self.connections.borrow();
         let unauthenticated = connections
             .values()
             .filter(|connection| !connection.is_authenticated())
             .count();
-        if connections.is_empty() {
+        if shutdown {
             PassAnswer::Refused(Refusal::Ending)
         } else if connections.len() >= MAX_CONNECTIONS {
             PassAnswer::Refused(Refusal::TooManyChannels)

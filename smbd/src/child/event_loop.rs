@@ -190,7 +190,7 @@ impl EventLoop {
     }
 
     fn take_passed(&mut self, passed: PassedConnection) {
-        let answer = self.child.judge_pass();
+        let answer = self.child.judge_pass(self.shutdown);
         self.child.broker.answer(passed.claim, answer);
         if let proto::control::broker::PassAnswer::Refused(reason) = answer {
             tracing::warn!(%reason, "a connection passed to this process is refused");

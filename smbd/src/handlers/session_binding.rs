@@ -11,6 +11,7 @@ use proto::smb2::{Dialect, HEADER_SIZE, NtStatus};
 use super::Context;
 use crate::security::encryption::MessageCipher;
 use crate::security::keys::KeySchedule;
+use crate::security::ntlm::SessionKey;
 use crate::security::signing::SigningKey;
 use crate::state::{Logon, Negotiated, Session};
 
@@ -69,12 +70,14 @@ pub fn check(
     Ok(session)
 }
 
-/// Adds the channel: MS-SMB2 3.3.5.5.3. Gives its signing key, which signs the final response.
+/// Adds the channel: MS-SMB2 3.3.5.5.3. Its signing key is made of the key of its own logon, and
+/// signs the final response.
 pub fn bind(
     cx: &Context,
     negotiated: &Negotiated,
     session: &Rc<Session>,
     logon: &Logon,
+    key: &SessionKey,
 ) -> Result<Rc<SigningKey>, NtStatus> {
     // It may have ended, or have been bound by another exchange, while this one went on.
     let current = cx.child.sessions.find(session.id);
@@ -89,7 +92,7 @@ pub fn bind(
         Dialect::Smb311 => KeySchedule::Smb311(&hash),
         _ => KeySchedule::Smb30,
     };
-    let key = schedule.signing_key(&session.session_key);
+    let key = schedule.signing_key(key);
     let key = Rc::new(SigningKey::new(negotiated.signing, &key));
     session.add_channel(cx.connection.id, Some(Rc::clone(&key)));
     cx.child.authenticated(&cx.connection);

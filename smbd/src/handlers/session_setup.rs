@@ -115,7 +115,13 @@ async fn step(
                 Purpose::Renew(session) => renew(cx, session, &authenticated),
                 Purpose::Bind(session) => {
                     same_user(cx, session, &authenticated)?;
-                    let key = session_binding::bind(cx, negotiated, session, logon)?;
+                    let key = session_binding::bind(
+                        cx,
+                        negotiated,
+                        session,
+                        logon,
+                        &authenticated.session_key,
+                    )?;
                     let mut response = response(session_flags(session.kind), &authenticated.reply);
                     response.header.signing_key = Some(key);
                     Ok(response)
@@ -237,7 +243,6 @@ async fn establish(
         signing_key: signing_key.clone(),
         cipher,
         signing_required: signing_required.into(),
-        session_key: key,
         application_key,
         opens: Opens::default(),
         trees: Trees::default(),

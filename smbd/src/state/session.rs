@@ -14,7 +14,6 @@ use proto::smb2::{Dialect, Guid, NtStatus, SessionId};
 use super::{Opens, Trees};
 use crate::security::encryption::MessageCipher;
 use crate::security::keys::{Key128, PreauthHash};
-use crate::security::ntlm::SessionKey;
 use crate::security::signing::SigningKey;
 use crate::security::spnego::{Authenticator, LogonKind};
 use crate::security::users::Identity;
@@ -43,8 +42,6 @@ pub struct Session {
     pub cipher: Option<MessageCipher>,
     /// Session.SigningRequired.
     pub signing_required: Cell<bool>,
-    /// Session.SessionKey; the key a new channel proves itself with.
-    pub session_key: SessionKey,
     /// Session.ApplicationKey, for protocols on named pipes.
     pub application_key: Key128,
     /// Session.OpenTable.
