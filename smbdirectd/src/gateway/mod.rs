@@ -9,7 +9,7 @@ mod operations;
 mod send_queue;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -347,8 +347,7 @@ impl Gateway {
         let connection = match made {
             Ok(connection) => Box::new(connection),
             Err(error) => {
-                self.shared.totals.refused += 1;
-                tracing::warn!(device = name, "a connection could not be accepted: {error}");
+                self.note_refusal(now, None, &format!("on {name}: {error}"));
                 return;
             }
         };
@@ -406,17 +405,20 @@ impl Gateway {
     }
 
     fn refuse(&mut self, now: Timestamp, identifier: Identifier, why: &str) {
+        self.note_refusal(now, identifier.peer_address(), why);
+        let _ = identifier.reject();
+    }
+
+    fn note_refusal(&mut self, now: Timestamp, peer: Option<SocketAddr>, why: &str) {
         self.shared.totals.refused += 1;
         let quiet = self
             .refusal_logged
             .is_some_and(|logged| now < logged.saturating_add(REFUSAL_LOG));
         if !quiet {
             self.refusal_logged = Some(now);
-            let peer = identifier.peer_address();
             let refused = self.shared.totals.refused;
             tracing::warn!(?peer, refused, "connection refused: {why}");
         }
-        let _ = identifier.reject();
     }
 
     fn rescan(&mut self, first: bool) {

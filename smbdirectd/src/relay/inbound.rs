@@ -53,6 +53,8 @@ pub struct Inbound {
     announced: u64,
     released: u64,
     ring: Option<(Ring, u64)>,
+    /// A ring is on its way: what is too long without one waits for it.
+    ring_awaited: bool,
     partial: Option<Place>,
     private: Vec<u8>,
     /// Bytes of `private` that the pool lent.
@@ -92,10 +94,16 @@ impl Inbound {
             announced: 0,
             released: 0,
             ring: None,
+            ring_awaited: false,
             partial: None,
             private: Vec::new(),
             lent: 0,
         }
+    }
+
+    /// The child was given a region and will map it.
+    pub fn await_ring(&mut self) {
+        self.ring_awaited = true;
     }
 
     /// The region is mapped: longer messages go to the ring of `size` bytes at `offset` from now on.
@@ -194,6 +202,7 @@ impl Inbound {
                 self.private.clear();
                 Ok(Place::Private)
             }
+            None if length > MAX_INLINE && self.ring_awaited => Err(Step::NoRoom),
             None if length > MAX_INLINE => Err(Step::TooLong),
             None => {
                 if !pool.lend(u64::from(length)) {
@@ -290,6 +299,19 @@ mod tests {
         );
         others[0].abandon(&mut pool);
         assert_eq!(others[1].accept(part, b"x", None, &mut pool), Step::More);
+    }
+
+    #[test]
+    fn a_long_message_waits_for_a_region_that_is_on_its_way() {
+        let region = Region::create(1 << 18).unwrap();
+        let (mut inbound, mut pool) = (Inbound::new(), Pool::new(1 << 20));
+        inbound.await_ring();
+        let bytes = vec![1; 70_000];
+        let whole = fragment(70_000, 0, true);
+        assert_eq!(inbound.accept(whole, &bytes, None, &mut pool), Step::NoRoom);
+        inbound.use_ring(0, 1 << 17);
+        let step = inbound.accept(whole, &bytes, Some(region.mapping()), &mut pool);
+        assert!(matches!(step, Step::Complete { .. }), "{step:?}");
     }
 
     #[test]

@@ -44,8 +44,8 @@ impl Connection {
             Step::More => Ok(true),
             Step::NoRoom => Ok(false),
             Step::TooLong => Err(Ending::limit(format!(
-                "a message of {} bytes arrived before a session was authenticated; \
-                 64 KiB are allowed then",
+                "a message of {} bytes arrived on a connection without a region (nobody has \
+                 logged on, or memory was refused); 64 KiB are allowed then",
                 parked.fragment.message_length
             ))),
             Step::PoolEmpty => Err(Ending::limit(
@@ -145,7 +145,10 @@ impl Connection {
                     descriptors = descriptors.get(1..).unwrap_or_default();
                     self.attach(memfd, shared)?;
                 }
-                ToGateway::Mapped => self.mapped(shared)?,
+                ToGateway::Mapped => {
+                    self.mapped(shared)?;
+                    self.resume_parked(now, shared)?;
+                }
                 ToGateway::Release { through } => {
                     if !self.inbound.release(through) {
                         return Err(Ending::relay("the child released what it never had"));
@@ -275,6 +278,7 @@ impl Connection {
                 };
                 self.attachment = Some(attachment);
                 self.phase = Phase::Attached;
+                self.inbound.await_ring();
                 match (memfd, &mut self.link) {
                     (Some(memfd), Some(link)) => {
                         link.queue_with(&mut |out| record.encode(out), vec![memfd]);
