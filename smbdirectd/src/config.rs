@@ -16,6 +16,8 @@ const OUTSTANDING_READS: u8 = 16;
 const UNATTACHED_CREDITS: u16 = 10;
 /// Reassembly memory of all unattached connections, in bytes.
 const UNATTACHED_POOL: u64 = 16 << 20;
+/// RDMA READ sinks of an iWARP connection, in bytes.
+const SINKS: u64 = crate::gateway::SINK_MEMORY;
 /// Queues a driver pins for one connection, at most, in bytes.
 const QUEUE_MEMORY: u64 = 512 << 10;
 
@@ -79,7 +81,7 @@ impl Limits {
         let credits = u64::from(self.settings.receive_credits) + 1;
         let receive = credits * u64::from(self.settings.max_receive_size.max(512));
         let send = u64::from(OUTSTANDING_SENDS) * 1408;
-        let connection = (receive + send + QUEUE_MEMORY).next_multiple_of(4096);
+        let connection = (receive + send + SINKS + QUEUE_MEMORY).next_multiple_of(4096);
         self.settings
             .memory_budget
             .saturating_add(connection.saturating_mul(u64::from(self.settings.max_connections)))

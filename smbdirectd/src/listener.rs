@@ -29,6 +29,17 @@ pub struct DeviceEntry {
     pub limits: DeviceLimits,
 }
 
+impl DeviceEntry {
+    /// The domain of a new connection: the device's, but on iWARP its own, because there the peer
+    /// has write access to memory of the domain.
+    pub fn domain_of_connection(&self) -> Result<Rc<ProtectionDomain>, SystemError> {
+        match self.domain.device().transport() {
+            Transport::InfiniBand => Ok(self.domain.clone()),
+            Transport::Iwarp => ProtectionDomain::new(self.domain.device()),
+        }
+    }
+}
+
 /// What a rescan found.
 #[derive(Debug, Default)]
 pub struct Rescan {
@@ -180,12 +191,6 @@ impl Listeners {
         if !self.wanted.is_empty() && !self.wanted.contains(&name) {
             return Ok(false);
         }
-        if device.transport() == Transport::Iwarp {
-            return Err(SystemError {
-                operation: "use an iWARP device",
-                source: std::io::ErrorKind::Unsupported.into(),
-            });
-        }
         let entry = match self.devices.get(&name) {
             Some(entry) => entry.clone(),
             None => {
@@ -288,9 +293,6 @@ fn explain(address: IpAddr, error: &SystemError) -> String {
             "a port below 1024 needs CAP_NET_BIND_SERVICE: start smbd as root"
         }
         Some(libc::ENOMEM) => "raise the locked-memory limit, or lower the RDMA memory budget",
-        _ if error.source.kind() == std::io::ErrorKind::Unsupported => {
-            "SMB Direct over iWARP is not served yet; clients reach this address over TCP"
-        }
         _ => "see the kernel's log (dmesg); it is tried again each second",
     };
     format!("no SMB Direct on {address}: {error}; {advice}")

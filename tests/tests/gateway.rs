@@ -3,10 +3,15 @@
 
 use std::time::Duration;
 
-use tests::lab::{Guest, binary, skip};
+use tests::lab::{Guest, RdmaKind, binary, skip};
 
 #[track_caller]
 fn play(scenario: &str) {
+    play_on(RdmaKind::Rxe, scenario);
+}
+
+#[track_caller]
+fn play_on(devices: RdmaKind, scenario: &str) {
     let (scenarios, smbdirectd) = match (binary("gateway-scenario"), binary("smbdirectd")) {
         (Ok(scenarios), Ok(smbdirectd)) => (scenarios, smbdirectd),
         (Err(error), _) | (_, Err(error)) => {
@@ -21,6 +26,7 @@ fn play(scenario: &str) {
     );
     let guest = Guest::builder()
         .script(&script)
+        .rdma(devices)
         .time_limit(Duration::from_secs(90));
     if let Some(outcome) = guest.run_or_skip() {
         outcome.assert_succeeded();
@@ -86,4 +92,14 @@ fn who_has_not_logged_on_gets_little() {
 #[test]
 fn it_gives_up_its_privileges() {
     play("privileges");
+}
+
+#[test]
+fn payload_moves_both_ways_over_iwarp() {
+    play_on(RdmaKind::Siw, "payload");
+}
+
+#[test]
+fn deaths_leave_nothing_behind_over_iwarp() {
+    play_on(RdmaKind::Siw, "deaths");
 }

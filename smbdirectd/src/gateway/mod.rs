@@ -7,6 +7,7 @@ mod connection;
 mod ending;
 mod operations;
 mod send_queue;
+mod sink;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +31,9 @@ use crate::rdma::{CmEvent, CmEventKind, EventChannel, Identifier, live_objects};
 use crate::relay::Pool;
 use connection::{Connection, Shared};
 use ending::Ending;
+
+/// Bytes of RDMA READ sinks an iWARP connection pins.
+pub const SINK_MEMORY: u64 = sink::SLOT as u64 * sink::SLOTS as u64;
 
 /// How often addresses and devices are looked at again.
 const RESCAN: Duration = Duration::from_secs(1);
@@ -333,11 +337,15 @@ impl Gateway {
         };
         let number = ConnectionId(self.next_number);
         let limits = &self.shared.limits;
-        let (domain, device_limits) = (&device.domain, device.limits);
+        let device_limits = device.limits;
+        let domain = match device.domain_of_connection() {
+            Ok(domain) => domain,
+            Err(error) => return self.refuse(now, identifier, &error.to_string()),
+        };
         let made = Connection::accept(
             number,
             identifier,
-            domain,
+            &domain,
             device_limits,
             depth,
             resources,

@@ -2,8 +2,11 @@
 //! Pure: it posts nothing. A request's number is its place in the order and is never used again,
 //! so a completion retires each request exactly once: those before it, unsignaled, with it, and
 //! one that was retired already is counted and ignored (CVE-2026-31536 was freeing such twice).
+//! READs are retired by READs only: siw reports a SEND done while a READ posted before is not.
 
 use std::collections::VecDeque;
+
+use super::sink::SinkSlot;
 
 /// What a posted work request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,15 +16,26 @@ pub enum Purpose {
     /// An RDMA WRITE of the reply of this key.
     Write { reply: usize, length: u32 },
     /// An RDMA READ of the operation of this key.
-    Read { operation: usize, length: u32 },
+    Read {
+        operation: usize,
+        length: u32,
+        /// On iWARP: where its bytes arrive before they are copied to the region.
+        sink: Option<SinkSlot>,
+    },
     /// The last request of a queue pair in error: when it completes, nothing is left.
     Marker,
 }
 
-/// Work requests posted and not retired, oldest first.
+impl Purpose {
+    fn is_read(self) -> bool {
+        matches!(self, Purpose::Read { .. })
+    }
+}
+
+/// Work requests posted and not retired, oldest first; `None` was retired ahead of an older one.
 #[derive(Debug)]
 pub struct SendQueue {
-    posted: VecDeque<Purpose>,
+    posted: VecDeque<Option<Purpose>>,
     /// Number of the oldest posted request.
     first: u64,
     rdma: u32,
@@ -60,30 +74,37 @@ impl SendQueue {
     pub fn add(&mut self, purpose: Purpose) -> u64 {
         let number = self.first + self.posted.len() as u64;
         self.count(purpose, 1);
-        self.posted.push_back(purpose);
+        self.posted.push_back(Some(purpose));
         number
     }
 
     /// All but the oldest `keep` requests were refused by the device and are not in the queue.
     pub fn withdraw_all_but(&mut self, keep: usize) -> Vec<Purpose> {
         let at = self.posted.len().min(keep);
-        let withdrawn: Vec<Purpose> = self.posted.drain(at..).collect();
+        let withdrawn: Vec<Purpose> = self.posted.drain(at..).flatten().collect();
         for purpose in &withdrawn {
             self.count(*purpose, -1);
         }
         withdrawn
     }
 
-    /// Request `number` completed: retires it and every older one, oldest first. `None` when
-    /// there is nothing (more) to retire.
+    /// Request `number` completed: retires it and every older one of its kind, oldest first, one
+    /// a call. `None` when there is nothing (more) to retire.
     pub fn retire(&mut self, number: u64) -> Option<(u64, Purpose)> {
-        if number < self.first || number >= self.first + self.posted.len() as u64 {
-            return None;
-        }
-        let purpose = self.posted.pop_front()?;
-        let retired = self.first;
-        self.first += 1;
+        let end = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let named = self.posted.get(end).copied().flatten()?;
+        let same_kind = |purpose: &Purpose| purpose.is_read() == named.is_read();
+        let at = self
+            .posted
+            .iter()
+            .position(|posted| posted.as_ref().is_some_and(same_kind))?;
+        let purpose = self.posted.get_mut(at)?.take()?;
+        let retired = self.first + at as u64;
         self.count(purpose, -1);
+        while let Some(None) = self.posted.front() {
+            self.posted.pop_front();
+            self.first += 1;
+        }
         Some((retired, purpose))
     }
 
@@ -94,7 +115,10 @@ impl SendQueue {
 
     /// The request is posted and not retired.
     pub fn holds(&self, number: u64) -> bool {
-        number >= self.first && number < self.first + self.posted.len() as u64
+        let place = number
+            .checked_sub(self.first)
+            .and_then(|place| usize::try_from(place).ok());
+        place.is_some_and(|place| matches!(self.posted.get(place), Some(Some(_))))
     }
 
     /// Requests posted and not retired.
@@ -135,6 +159,7 @@ mod tests {
     const READ: Purpose = Purpose::Read {
         operation: 1,
         length: 8,
+        sink: None,
     };
     const WRITE: Purpose = Purpose::Write {
         reply: 2,
@@ -155,6 +180,20 @@ mod tests {
         assert_eq!(retire_all(&mut queue, last), [WRITE, WRITE, SEND]);
         assert!(!queue.is_empty());
         assert_eq!(retire_all(&mut queue, behind), [READ]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_send_that_overtakes_a_read_does_not_end_it() {
+        let mut queue = SendQueue::new(8, 8);
+        let read = queue.add(READ);
+        let send = queue.add(SEND);
+        assert_eq!(retire_all(&mut queue, send), [SEND]);
+        assert!(!queue.holds(send) && queue.holds(read) && !queue.is_empty());
+        assert_eq!(retire_all(&mut queue, send), [], "once");
+        let later = queue.add(WRITE);
+        assert_eq!(retire_all(&mut queue, read), [READ]);
+        assert_eq!(retire_all(&mut queue, later), [WRITE]);
         assert!(queue.is_empty());
     }
 

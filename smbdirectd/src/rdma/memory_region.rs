@@ -239,7 +239,7 @@ impl Slab {
         true
     }
 
-    /// Copies `length` bytes at `offset` of the region into the slab; false outside either.
+    /// Copies the bytes at `offset` into `target`; false outside the slab.
     #[must_use]
     pub fn copy_out(&self, offset: usize, target: &mut [u8]) -> bool {
         let Some(source) = self.bytes.address(offset, target.len()) else {
@@ -247,6 +247,22 @@ impl Slab {
         };
         // SAFETY: the source lies inside the slab's memory; `target` is the caller's own.
         unsafe { ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len()) };
+        true
+    }
+
+    /// Copies `length` bytes at `offset` to `at` of a shared region; false outside either. The
+    /// bytes may be changing while they are copied: only the copy may be trusted.
+    #[must_use]
+    pub fn copy_to_shared(&self, offset: usize, length: usize, to: &Mapping, at: u64) -> bool {
+        let (Some(source), Ok(target)) = (
+            self.bytes.address(offset, length),
+            to.address(at, length as u64),
+        ) else {
+            return false;
+        };
+        // SAFETY: both ranges were checked, private and shared memory do not overlap, and no
+        // reference exists to either.
+        unsafe { ptr::copy_nonoverlapping(source, target, length) };
         true
     }
 

@@ -9,7 +9,9 @@ use shm::link::{Link, SocketLink};
 use super::{Connection, DATAGRAMS_A_TURN, Parked, Shared, Stage, UNATTACHED};
 use crate::gateway::ending::Ending;
 use crate::gateway::operations::ReplyBody;
+use crate::gateway::sink::{self, Sink};
 use crate::memory::{AttachError, Attachment};
+use crate::rdma::Transport;
 use crate::relay::{Phase, Step, trim};
 
 impl Connection {
@@ -161,9 +163,12 @@ impl Connection {
                     descriptors,
                 } => {
                     self.check_operation(&[target])?;
+                    let longest = match self.sink {
+                        Some(_) => self.device_limits.max_message.min(sink::SLOT),
+                        None => self.device_limits.max_message,
+                    };
                     let operations = &mut self.operations;
                     let key = operations.add_read(operation);
-                    let longest = self.device_limits.max_message;
                     trim(target, descriptors, longest, |segment| {
                         operations.push_read(key, segment);
                     })?;
@@ -307,6 +312,9 @@ impl Connection {
         };
         shared.memory.mapped(attachment)?;
         let attached = attachment.attached();
+        if self.device().transport() == Transport::Iwarp {
+            self.sink = Some(Sink::new(&self.domain)?);
+        }
         self.inbound
             .use_ring(attached.ring_offset, attached.ring_size);
         let credits = self.machine.parameters().receive_credit_max;

@@ -1,6 +1,6 @@
 //! The device's side of a connection: completions in, chains of work requests out.
 
-use proto::relay::Outcome;
+use proto::relay::{Outcome, RegionRange};
 use proto::smbdirect::{MessageKey, Outgoing, Received};
 use proto::time::Timestamp;
 
@@ -8,9 +8,10 @@ use super::{Connection, Parked, Shared, Stage};
 use crate::gateway::ending::Ending;
 use crate::gateway::operations::{Finished, ReplyBody};
 use crate::gateway::send_queue::Purpose;
-use crate::rdma::{Completion, Operation, Status, WorkRequest};
+use crate::gateway::sink::Sink;
+use crate::memory::Attachment;
+use crate::rdma::{Completion, LocalRange, Operation, Status, WorkRequest};
 use crate::relay::{Fragment, Segment};
-use proto::relay::RegionRange;
 
 impl Connection {
     /// The completion channel is readable.
@@ -145,7 +146,15 @@ impl Connection {
                     }
                     Some(reply)
                 }
-                Purpose::Read { operation, length } => {
+                Purpose::Read {
+                    operation,
+                    length,
+                    sink,
+                } => {
+                    if let (Some(taken), Some(sink)) = (sink, &mut self.sink) {
+                        let region = self.attachment.as_ref().filter(|_| done);
+                        sink.settle(taken, length, region.map(Attachment::mapping));
+                    }
                     if done {
                         self.read_bytes += u64::from(length);
                         shared.totals.rdma_read_bytes += u64::from(length);
@@ -213,47 +222,76 @@ impl Connection {
 
     /// The error says how many of the chain were posted nevertheless.
     fn post_chain(&mut self, chain: &mut [WorkRequest]) -> Result<(), (usize, Ending)> {
-        // With its last request signaled, every chain is retired whole.
+        // With its last request and its last READ signaled, every chain is retired whole.
         if let Some(last) = chain.last_mut() {
             last.signaled = true;
         }
-        self.queue_pair
-            .post_send(chain)
-            .map_err(|refused| (refused.posted, Ending::from(refused.error)))
+        let mut reads = chain.iter_mut().rev();
+        if let Some(last) =
+            reads.find(|request| matches!(request.operation, Operation::Read { .. }))
+        {
+            last.signaled = true;
+        }
+        self.queue_pair.post_send(chain).map_err(|refused| {
+            // The last one in the queue is not signaled, so its end would pass unseen.
+            self.marker_needed |= refused.posted > 0;
+            (refused.posted, Ending::from(refused.error))
+        })
     }
 
     /// READs as the peer serves them; then, reply by reply, WRITEs and the message behind them.
     fn build_chain(&mut self, now: Timestamp, chain: &mut Vec<WorkRequest>) -> Result<(), Ending> {
-        while self.operations.has_read() && self.send_queue.has_room_for_read() {
+        while self.operations.has_read()
+            && self.send_queue.has_room_for_read()
+            && self.sink.as_ref().is_none_or(Sink::has_room)
+        {
             let Some((operation, segment, last)) = self.operations.next_read() else {
                 break;
             };
-            let id = self.send_queue.add(Purpose::Read {
+            let length = segment.length;
+            let taken = match &mut self.sink {
+                Some(sink) => sink.take(segment.offset, length),
+                None => None,
+            };
+            let purpose = Purpose::Read {
                 operation,
-                length: segment.length,
+                length,
+                sink: taken.map(|(slot, _)| slot),
+            };
+            let into = match taken {
+                Some((_, range)) => range,
+                None => self.registered(segment)?,
+            };
+            chain.push(WorkRequest {
+                id: self.send_queue.add(purpose),
+                operation: Operation::Read {
+                    address: segment.address,
+                    token: segment.token,
+                },
+                first: into,
+                second: None,
+                signaled: last,
             });
-            let mut request = self.rdma_request(id, segment, |address, token| Operation::Read {
-                address,
-                token,
-            })?;
-            request.signaled = last;
-            chain.push(request);
         }
         loop {
             while self.operations.has_write() && self.send_queue.has_room_for_write() {
                 let Some((reply, segment)) = self.operations.next_write() else {
                     break;
                 };
-                let id = self.send_queue.add(Purpose::Write {
-                    reply,
-                    length: segment.length,
+                let from = self.registered(segment)?;
+                chain.push(WorkRequest {
+                    id: self.send_queue.add(Purpose::Write {
+                        reply,
+                        length: segment.length,
+                    }),
+                    operation: Operation::Write {
+                        address: segment.address,
+                        token: segment.token,
+                    },
+                    first: from,
+                    second: None,
+                    signaled: false,
                 });
-                chain.push(
-                    self.rdma_request(id, segment, |address, token| Operation::Write {
-                        address,
-                        token,
-                    })?,
-                );
             }
             let Some((key, reply)) = self.operations.next_reply() else {
                 break;
@@ -277,27 +315,16 @@ impl Connection {
         Ok(())
     }
 
-    fn rdma_request(
-        &self,
-        id: u64,
-        segment: Segment,
-        operation: impl FnOnce(u64, u32) -> Operation,
-    ) -> Result<WorkRequest, Ending> {
+    /// The registered bytes of a segment.
+    fn registered(&self, segment: Segment) -> Result<LocalRange, Ending> {
         let range = RegionRange {
             offset: segment.offset,
             length: segment.length,
         };
-        let local = self
-            .attachment
+        self.attachment
             .as_ref()
-            .and_then(|region| region.local(range));
-        Ok(WorkRequest {
-            id,
-            operation: operation(segment.address, segment.token),
-            first: local.ok_or_else(|| Ending::relay("a range is not registered"))?,
-            second: None,
-            signaled: false,
-        })
+            .and_then(|region| region.local(range))
+            .ok_or_else(|| Ending::relay("a range is not registered"))
     }
 
     /// A message of the machine's, from a slot: the header, and behind it the bytes of an inline
