@@ -3,6 +3,7 @@
 //! `rdma` is the only place with `unsafe` and may be used by an active side too (the project's
 //! test client does); `gateway` is the one loop; everything between is account and protocol.
 
+mod addresses;
 pub mod config;
 pub mod gateway;
 mod listener;

@@ -7,11 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use proto::control::gateway::RdmaInterface;
 use shm::SystemError;
 
+use crate::addresses::{Local, local_addresses};
 use crate::rdma::{Device, DeviceLimits, EventChannel, Identifier, ProtectionDomain, Transport};
 
 /// Connection requests that may wait to be accepted, per address.
@@ -66,13 +65,6 @@ pub struct Listeners {
     devices: HashMap<String, Rc<DeviceEntry>>,
     complained: HashSet<IpAddr>,
     next_token: u64,
-}
-
-/// An address of this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Local {
-    address: IpAddr,
-    if_index: u32,
 }
 
 impl Listeners {
@@ -242,40 +234,6 @@ impl Listeners {
     }
 }
 
-/// Addresses of interfaces that are up; link-local ones mean nothing without their interface.
-fn local_addresses() -> Result<Vec<Local>, SystemError> {
-    let mut locals: Vec<Local> = Vec::new();
-    for entry in getifaddrs().map_err(SystemError::of("list addresses"))? {
-        if !entry.flags.contains(InterfaceFlags::IFF_UP) {
-            continue;
-        }
-        let Some(storage) = entry.address else {
-            continue;
-        };
-        let address = if let Some(v4) = storage.as_sockaddr_in() {
-            IpAddr::V4(v4.ip())
-        } else if let Some(v6) = storage.as_sockaddr_in6() {
-            IpAddr::V6(v6.ip())
-        } else {
-            continue;
-        };
-        if is_usable(address) && !locals.iter().any(|local| local.address == address) {
-            locals.push(Local {
-                address,
-                if_index: if_nametoindex(entry.interface_name.as_str()).unwrap_or(0),
-            });
-        }
-    }
-    Ok(locals)
-}
-
-fn is_usable(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_unspecified(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unspecified() && !v6.is_unicast_link_local(),
-    }
-}
-
 /// What the connection manager answers for an address without an RDMA device.
 fn is_no_device(error: &SystemError) -> bool {
     matches!(
@@ -301,20 +259,6 @@ fn explain(address: IpAddr, error: &SystemError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loopback_and_link_local_addresses_are_not_listened_on() {
-        for (address, usable) in [
-            ("127.0.0.1", false),
-            ("10.9.0.1", true),
-            ("::1", false),
-            ("fe80::1", false),
-            ("fd00::1", true),
-            ("0.0.0.0", false),
-        ] {
-            assert_eq!(is_usable(address.parse().unwrap()), usable, "{address}");
-        }
-    }
 
     #[test]
     fn a_failing_address_says_what_to_do() {
