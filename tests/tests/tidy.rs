@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use source::{SourceFile, manifest_dependencies, rust_files};
 
 /// The crates of the workspace and those among them that each may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 5] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 6] = [
+    ("fabric", &["proto", "shm"]),
     ("proto", &[]),
     ("shm", &["proto"]),
     ("smbdirectd", &["proto", "shm"]),
     ("smbd", &["proto", "shm"]),
-    ("tests", &["proto", "shm", "smbdirectd", "smbd"]),
+    ("tests", &["fabric", "proto", "shm", "smbdirectd", "smbd"]),
 ];
 
 /// Where `unsafe` may stand: memory shared with other processes, verbs, raw system calls, GSSAPI, and the verbs of

@@ -1,0 +1,139 @@
+//! Devices and protection domains: here little more than names and numbers.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use shm::SystemError;
+use shm::wakeup::Wakeup;
+
+use super::event_channel::EventChannel;
+use super::identifier::Identifier;
+use super::refused;
+use super::settings::{Fabric, SimulatedDevice};
+
+/// What carries the RDMA protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// InfiniBand or RoCE.
+    InfiniBand,
+    /// iWARP; not simulated.
+    Iwarp,
+}
+
+/// What a device can do, as far as SMB Direct asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceLimits {
+    /// Work requests one queue holds.
+    pub max_work_requests: u32,
+    /// Completions one completion queue holds.
+    pub max_completions: u32,
+    /// Scatter elements of one work request.
+    pub max_sge: u32,
+    /// RDMA READs we may have outstanding.
+    pub max_initiator_depth: u8,
+    /// RDMA READs of the peer's we serve at a time.
+    pub max_responder_resources: u8,
+    /// SEND_WITH_INV works.
+    pub send_with_invalidate: bool,
+    /// Longest message of a port, in bytes.
+    pub max_message: u32,
+    /// Active speed of the port, bit/s.
+    pub speed: u64,
+}
+
+/// A device in use.
+#[derive(Debug)]
+pub struct Device {
+    settings: SimulatedDevice,
+    /// Never signalled: nothing happens to a simulated device.
+    events: Wakeup,
+}
+
+/// Memory regions and queue pairs of one domain may be used together, others never.
+#[derive(Debug)]
+pub struct ProtectionDomain {
+    number: u64,
+    device: Rc<Device>,
+}
+
+thread_local! {
+    static NEXT_DOMAIN: Cell<u64> = const { Cell::new(1) };
+}
+
+impl Device {
+    /// The device `address` belongs to; ENODEV where it belongs to none.
+    pub fn of_address(
+        _channel: &Rc<EventChannel>,
+        address: IpAddr,
+        _scope: u32,
+    ) -> Result<Rc<Device>, SystemError> {
+        let fabric = Fabric::current()?;
+        let settings = fabric
+            .device_at(address)
+            .ok_or_else(|| refused("find the device of an address", libc::ENODEV))?;
+        Ok(Rc::new(Device {
+            settings: settings.clone(),
+            events: Wakeup::new()?,
+        }))
+    }
+
+    /// The device a connection's identifier came in on, or was resolved to.
+    pub fn name_of(identifier: &Identifier) -> Option<String> {
+        let local = identifier.local_address()?;
+        let fabric = Fabric::current().ok()?;
+        Some(fabric.device_at(local.ip())?.name.clone())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// What carries it.
+    pub fn transport(&self) -> Transport {
+        Transport::InfiniBand
+    }
+
+    /// What it can do.
+    pub fn limits(&self) -> Result<DeviceLimits, SystemError> {
+        Ok(self.settings.limits)
+    }
+
+    /// The next asynchronous event: there is never one.
+    pub fn next_event(&self) -> Option<u32> {
+        None
+    }
+
+    /// Readable when [`Device::next_event`] has something.
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
+impl ProtectionDomain {
+    /// A new domain.
+    pub fn new(device: &Rc<Device>) -> Result<Rc<ProtectionDomain>, SystemError> {
+        Ok(Rc::new(ProtectionDomain {
+            number: NEXT_DOMAIN.replace(NEXT_DOMAIN.get() + 1),
+            device: device.clone(),
+        }))
+    }
+
+    /// Never used for another domain of this thread.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The device it is on.
+    pub fn device(&self) -> &Rc<Device> {
+        &self.device
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events()
+    }
+}
