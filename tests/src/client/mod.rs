@@ -9,14 +9,16 @@ mod connection;
 mod files;
 mod rdma;
 mod session;
+pub mod simulated;
 mod tcp;
+pub mod verbs;
 
 use std::time::Duration;
 
 use proto::smb2::NtStatus;
 
 pub use connection::{Connection, Negotiated, Offer, Reply};
-pub use files::OpenOptions;
+pub use files::{OpenOptions, split};
 pub use rdma::{Access, ExposedMemory, RdmaTransport};
 pub use session::{Session, Tree};
 pub use tcp::Tcp;

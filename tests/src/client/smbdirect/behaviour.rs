@@ -1,0 +1,46 @@
+//! What a client offers, and how it misbehaves from the start. Misbehaviour in the middle of a
+//! connection is a method of [`super::SmbDirect`].
+
+use proto::smbdirect::Parameters;
+
+/// A client's ways. The default is a good client.
+#[derive(Debug, Clone)]
+pub struct Behaviour {
+    /// What it offers; `receive_credit_max` is the most credits it ever grants.
+    pub parameters: Parameters,
+    /// It sends the negotiate request. If not, it stays silent once connected, and whatever it
+    /// receives is handed out as it came.
+    pub negotiates: bool,
+    /// It answers when asked for a sign of life.
+    pub answers_keepalive: bool,
+    /// RDMA READs of the server's it serves at a time.
+    pub reads_served: u8,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Behaviour {
+            parameters: Parameters::client(),
+            negotiates: true,
+            answers_keepalive: true,
+            reads_served: 16,
+        }
+    }
+}
+
+impl Behaviour {
+    /// Lets the server hold at most this many credits.
+    pub fn granting(credits: u16) -> Behaviour {
+        let mut behaviour = Behaviour::default();
+        behaviour.parameters.receive_credit_max = credits;
+        behaviour
+    }
+
+    /// Connects and says nothing.
+    pub fn silent() -> Behaviour {
+        Behaviour {
+            negotiates: false,
+            ..Behaviour::default()
+        }
+    }
+}
