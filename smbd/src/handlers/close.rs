@@ -29,7 +29,10 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
 
 /// Ends an open that is in no table any more.
 pub async fn release(child: &Rc<Child>, open: Rc<Open>) {
-    let OpenFile::Disk(disk) = &open.file;
+    let disk = match &open.file {
+        OpenFile::Disk(disk) => disk,
+        OpenFile::Pipe(pipe) => return pipe.close(),
+    };
     let Closing::Delete(duty) = child.broker.close(disk.grant).await else {
         return;
     };
@@ -50,7 +53,9 @@ pub async fn release(child: &Rc<Child>, open: Rc<Open>) {
 
 /// All zero where the file can't be asked: a close never fails for it.
 async fn attributes(open: &Open, cx: &Context) -> CloseResponse {
-    let OpenFile::Disk(disk) = &open.file;
+    let Ok(disk) = open.disk() else {
+        return CloseResponse::default();
+    };
     let file = Arc::clone(&disk.file);
     match cx.as_user(move || file.metadata()).await {
         Ok(metadata) => CloseResponse {

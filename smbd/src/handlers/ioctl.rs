@@ -23,6 +23,7 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     if largest > cx.connection.max_transact() {
         return Err(NtStatus::INVALID_PARAMETER);
     }
+    let mut status = NtStatus::SUCCESS;
     let output = match request.ctl_code {
         CtlCode::VALIDATE_NEGOTIATE_INFO => validate_negotiate(&request, cx)?,
         CtlCode::QUERY_NETWORK_INTERFACE_INFO => network_interfaces(&request, cx)?,
@@ -31,6 +32,14 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             return Err(NtStatus::NOT_FOUND);
         }
         CtlCode::CREATE_OR_GET_OBJECT_ID => object_id(&request, cx)?,
+        CtlCode::PIPE_TRANSCEIVE => {
+            let open = cx.open(request.file_id)?;
+            let pipe = open.pipe().ok_or(NtStatus::INVALID_DEVICE_REQUEST)?;
+            let room = request.max_output_response as usize;
+            let answer = pipe.transceive(request.input, room, &cx.progress).await?;
+            status = answer.status();
+            answer.data
+        }
         CtlCode::PIPE_WAIT => return Err(NtStatus::NOT_SUPPORTED),
         _ => {
             // A file that is not open goes before a code that is not known.
@@ -47,7 +56,10 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         flags: 0,
     }
     .encode(&mut body);
-    Ok(Response::of(body))
+    Ok(Response {
+        status,
+        ..Response::of(body)
+    })
 }
 
 /// FSCTL_CREATE_OR_GET_OBJECT_ID (MS-FSCC 2.3.1, 2.1.3): an identifier made of what the file is, the

@@ -15,7 +15,7 @@ use proto::smb2::{AccessMask, CreateOptions, Dialect, NtStatus, utf16};
 
 use super::{Context, Response, malformed};
 use crate::state::{DiskOpen, Open};
-use crate::vfs::{Metadata, security_descriptor, volume};
+use crate::vfs::{Metadata, name, security_descriptor, volume};
 
 pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> {
     let request = QueryInfoRequest::decode(request).map_err(malformed)?;
@@ -89,6 +89,9 @@ async fn file_information(
     class: FileInfoClass,
     cx: &Context,
 ) -> Result<Answer, NtStatus> {
+    if open.pipe().is_some() {
+        return pipe_information(class);
+    }
     let disk = open.disk()?;
     match class {
         FileInfoClass::Basic
@@ -112,6 +115,23 @@ async fn file_information(
     };
     let normalized_names = cx.connection.dialect() == Some(Dialect::Smb311);
     encode_file_information(disk, class, &metadata, standard, normalized_names)
+}
+
+/// What clients ask of a pipe: that it is there, once, and no directory.
+fn pipe_information(class: FileInfoClass) -> Result<Answer, NtStatus> {
+    if class != FileInfoClass::Standard {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let mut out = Vec::new();
+    FileStandardInfo {
+        allocation_size: 4096,
+        end_of_file: 0,
+        number_of_links: 1,
+        delete_pending: true,
+        directory: false,
+    }
+    .encode(&mut out);
+    Ok(Answer::fixed(out))
 }
 
 fn encode_file_information(
@@ -192,10 +212,9 @@ fn encode_file_information(
             };
             let name = disk.file.path().to_wire();
             FileAllInfo { fixed, name: &name }.encode(&mut out);
-            let minimum = out.len() - name.len();
             return Ok(Answer {
                 bytes: out,
-                minimum,
+                minimum: 104,
             });
         }
         FileInfoClass::Name => {
@@ -203,7 +222,7 @@ fn encode_file_information(
             FileNameInfo { name: &name }.encode(&mut out);
             return Ok(Answer {
                 bytes: out,
-                minimum: 4,
+                minimum: 8,
             });
         }
         FileInfoClass::NormalizedName if normalized_names => {
@@ -212,7 +231,7 @@ fn encode_file_information(
             FileNameInfo { name: &name }.encode(&mut out);
             return Ok(Answer {
                 bytes: out,
-                minimum: 4,
+                minimum: 8,
             });
         }
         FileInfoClass::Stream => {
@@ -227,11 +246,24 @@ fn encode_file_information(
             }
             return Ok(Answer {
                 bytes: out,
-                minimum: 0,
+                minimum: 32,
             });
         }
-        // There are no 8.3 names.
-        FileInfoClass::AlternateName => return Err(NtStatus::OBJECT_NAME_NOT_FOUND),
+        FileInfoClass::AlternateName => {
+            // A name of that form is its own; others have none.
+            let path = disk.file.path();
+            let name = Some(path.name())
+                .filter(|name| name::is_short(name))
+                .ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
+            FileNameInfo {
+                name: &utf16::encode(name),
+            }
+            .encode(&mut out);
+            return Ok(Answer {
+                bytes: out,
+                minimum: 8,
+            });
+        }
         FileInfoClass::NormalizedName => return Err(NtStatus::NOT_SUPPORTED),
         _ => return Err(NtStatus::INVALID_INFO_CLASS),
     }
@@ -256,10 +288,11 @@ async fn file_system_information(
     let bytes = cx
         .as_user(move || volume::query(&file, class, read_only))
         .await?;
-    // The names behind these two may be cut off (MS-FSCC 2.5.9, 2.5.1).
+    // The names behind these two may be cut off, but for what pads the fixed part
+    // (MS-FSCC 2.5.9, 2.5.1).
     let minimum = match class {
-        FsInfoClass::Volume => 18,
-        FsInfoClass::Attribute => 12,
+        FsInfoClass::Volume => 24,
+        FsInfoClass::Attribute => 16,
         _ => bytes.len(),
     };
     Ok(Answer { bytes, minimum })

@@ -27,6 +27,16 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         return Err(NtStatus::INVALID_PARAMETER);
     }
     let open = cx.open(request.file_id)?;
+    if let Some(pipe) = open.pipe() {
+        if descriptors.is_some() {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let message = pipe.read(length as usize, &cx.progress).await?;
+        return Ok(Response {
+            status: message.status(),
+            ..inline(message.data)
+        });
+    }
     let disk = open.disk()?;
     if disk.file.is_directory() {
         return Err(NtStatus::INVALID_DEVICE_REQUEST);
@@ -42,10 +52,8 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         let bytes = cx.as_server(read).await?;
         let count = bytes.len() as u32;
         check_count(count, length, minimum)?;
-        return Ok(Response {
-            data: Data::Bytes(bytes),
-            ..answer(ReadResponseFixed::inline(count))
-        });
+        disk.position.set(offset + u64::from(count));
+        return Ok(inline(bytes));
     };
     let payload = cx.connection.channel.payload(length).await?;
     let slice = payload.slice();
@@ -56,6 +64,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     };
     let count = cx.as_server(read).await?;
     check_count(count, length, minimum)?;
+    disk.position.set(offset + u64::from(count));
     Ok(Response {
         data: Data::Rdma {
             payload,
@@ -101,6 +110,14 @@ fn check_count(count: u32, length: u32, minimum: u32) -> Result<(), NtStatus> {
         return Err(NtStatus::END_OF_FILE);
     }
     Ok(())
+}
+
+fn inline(bytes: Vec<u8>) -> Response {
+    let fixed = ReadResponseFixed::inline(bytes.len() as u32);
+    Response {
+        data: Data::Bytes(bytes),
+        ..answer(fixed)
+    }
 }
 
 fn answer(fixed: ReadResponseFixed) -> Response {

@@ -40,6 +40,13 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         return Err(NtStatus::INVALID_PARAMETER);
     }
     let open = cx.open(request.file_id)?;
+    if let Some(pipe) = open.pipe() {
+        if by_rdma {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        pipe.write(request.data)?;
+        return Ok(answer(length));
+    }
     let disk = open.disk()?;
     if disk.file.is_directory() {
         return Err(NtStatus::INVALID_DEVICE_REQUEST);
@@ -74,7 +81,11 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             written?
         }
     };
+    Ok(answer(count))
+}
+
+fn answer(count: u32) -> Response {
     let mut body = Vec::new();
     WriteResponse { count }.encode(&mut body);
-    Ok(Response::of(body))
+    Response::of(body)
 }

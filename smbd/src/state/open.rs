@@ -10,6 +10,7 @@ use slab::Slab;
 
 use super::Tree;
 use crate::dispatch::Progress;
+use crate::rpc::NamedPipe;
 use crate::vfs;
 use crate::vfs::directory::Scan;
 
@@ -32,6 +33,8 @@ pub struct Open {
 pub enum OpenFile {
     /// A file or directory of a share.
     Disk(DiskOpen),
+    /// A named pipe of IPC$; requests that wait on it hold it too.
+    Pipe(Rc<NamedPipe>),
 }
 
 /// A file or directory that a client has open.
@@ -44,7 +47,7 @@ pub struct DiskOpen {
     pub options: CreateOptions,
     /// Names this open to the broker.
     pub grant: OpenId,
-    /// FilePositionInformation: kept for the client, used by nobody.
+    /// FilePositionInformation: behind the last byte read. Kept for the client, used by nobody.
     pub position: Cell<u64>,
     /// Open.EnumerationLocation and its pattern; `None` before the first QUERY_DIRECTORY.
     pub scan: Arc<Mutex<Option<Scan>>>,
@@ -141,6 +144,15 @@ impl Open {
     pub fn disk(&self) -> Result<&DiskOpen, NtStatus> {
         match &self.file {
             OpenFile::Disk(disk) => Ok(disk),
+            OpenFile::Pipe(_) => Err(NtStatus::INVALID_DEVICE_REQUEST),
+        }
+    }
+
+    /// The named pipe, if it is one.
+    pub fn pipe(&self) -> Option<&Rc<NamedPipe>> {
+        match &self.file {
+            OpenFile::Disk(_) => None,
+            OpenFile::Pipe(pipe) => Some(pipe),
         }
     }
 }

@@ -275,6 +275,10 @@ impl File {
     /// Locks or unlocks bytes, against every other open of the file on this machine: an open file
     /// description's own lock (fcntl's OFD locks), so that a child's end releases it.
     pub fn lock(&self, kind: Lock, offset: u64, length: u64) -> Result<(), NtStatus> {
+        if offset > i64::MAX as u64 {
+            // Beyond any byte the kernel knows: granted, and no other open hears of it.
+            return Ok(());
+        }
         let request = flock(kind, offset, length);
         let set = |request: &libc::flock| {
             fcntl(&self.descriptor, FcntlArg::F_OFD_SETLK(request)).map(|_| ())
@@ -379,7 +383,7 @@ fn timespec(time: FileTime) -> Timespec {
     }
 }
 
-/// Offsets that a signed 64-bit number cannot hold are beyond any file: locks there are cut off.
+/// Ranges that a signed 64-bit number cannot hold end beyond any file: they are cut off there.
 fn flock(kind: Lock, offset: u64, length: u64) -> libc::flock {
     let limit = i64::MAX as u64;
     let start = offset.min(limit);

@@ -119,6 +119,16 @@ pub fn is_valid(component: &str) -> bool {
         .any(|character| character < ' ' || "\"*/:<>?\\|".contains(character))
 }
 
+/// Whether a name has the form of DOS: eight characters, a dot, three (MS-FSCC 2.1.5.2.1).
+pub fn is_short(name: &str) -> bool {
+    let (base, extension) = name.split_once('.').unwrap_or((name, ""));
+    let is_plain = |part: &str| {
+        part.chars()
+            .all(|character| character.is_ascii_graphic() && !".+,;=[]".contains(character))
+    };
+    (1..=8).contains(&base.len()) && extension.len() <= 3 && is_plain(base) && is_plain(extension)
+}
+
 /// Whether two names are the same but for letter case.
 pub fn equal_ignoring_case(one: &str, two: &str) -> bool {
     one.chars().map(fold).eq(two.chars().map(fold))
@@ -201,6 +211,25 @@ mod tests {
                 SharePath::from_wire(bytes),
                 Err(NtStatus::OBJECT_NAME_INVALID)
             );
+        }
+    }
+
+    #[test]
+    fn names_of_dos_form_are_recognised() {
+        for name in ["a", "README.TXT", "12345678.123", "b."] {
+            assert!(is_short(name), "{name}");
+        }
+        for name in [
+            "",
+            ".dot",
+            "123456789",
+            "a.long",
+            "a.b.c",
+            "a b",
+            "ä",
+            "a+b",
+        ] {
+            assert!(!is_short(name), "{name}");
         }
     }
 

@@ -79,7 +79,8 @@ impl Opened {
             self.file.set_end_of_file(0)?;
             store_new_attributes(&self.file, self.attributes)?;
         }
-        if self.action != CreateAction::Opened && self.allocation_size > 0 {
+        let reserves = self.allocation_size > 0 && !self.file.is_directory();
+        if self.action != CreateAction::Opened && reserves {
             self.file.set_allocation(self.allocation_size)?;
         }
         self.file.metadata()
