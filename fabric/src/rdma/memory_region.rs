@@ -350,7 +350,16 @@ impl Slab {
         memory.write(offset as u64, source).is_some()
     }
 
-    /// Copies `length` bytes at `offset` of the slab into `target`; false outside it.
+    /// Copies `length` bytes at `offset` to `at` of a shared region; false outside either.
+    #[must_use]
+    pub fn copy_to_shared(&self, offset: usize, length: usize, to: &Mapping, at: u64) -> bool {
+        let bytes = self.bytes.borrow();
+        let end = offset.checked_add(length);
+        let source = end.and_then(|end| bytes.get(offset..end));
+        source.is_some_and(|source| to.copy_in(at, source).is_ok())
+    }
+
+    /// Copies the bytes at `offset` into `target`; false outside the slab.
     #[must_use]
     pub fn copy_out(&self, offset: usize, target: &mut [u8]) -> bool {
         let bytes = self.bytes.borrow();
