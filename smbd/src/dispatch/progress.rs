@@ -38,6 +38,11 @@ impl Progress {
         self.wake();
     }
 
+    /// Whether the handler said so.
+    pub fn waits(&self) -> bool {
+        self.waits.get()
+    }
+
     /// Resolves once the handler said so.
     pub async fn waiting(&self) {
         self.reached(&self.waits).await;

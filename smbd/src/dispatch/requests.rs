@@ -8,6 +8,9 @@ use proto::smb2::{AsyncId, MessageId};
 
 use super::Progress;
 
+/// Asynchronous requests of a connection at once, as Windows has it (MS-SMB2 3.3.4.2).
+const MAX_ASYNC: usize = 511;
+
 /// Requests of one connection that have no final response yet.
 #[derive(Debug, Default)]
 pub struct Requests {
@@ -26,6 +29,11 @@ impl Requests {
         let progress = Rc::new(Progress::default());
         self.by_message.insert(id, Rc::clone(&progress));
         progress
+    }
+
+    /// Whether one more request may wait for what may never come.
+    pub fn may_wait(&self) -> bool {
+        self.by_async.len() < MAX_ASYNC
     }
 
     /// Gives a request an AsyncId (MS-SMB2 3.3.4.2).

@@ -159,6 +159,15 @@ async fn drive(
     match select(handler, patience).await {
         Either::Left((outcome, _)) => outcome,
         Either::Right((_, handler)) => {
+            if !cx.connection.requests.borrow().may_wait() {
+                // One that is only slow ends by itself, without an interim response.
+                if !cx.progress.waits() {
+                    return handler.await;
+                }
+                cx.progress.cancel();
+                let _ = handler.await;
+                return Err(NtStatus::INSUFFICIENT_RESOURCES);
+            }
             let id = cx
                 .connection
                 .requests
