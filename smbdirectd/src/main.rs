@@ -1,6 +1,6 @@
 //! Starts the gateway: reads its settings from the supervisor, gives up its privileges, runs.
 
-use std::io::IsTerminal;
+use std::fmt;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
@@ -12,6 +12,8 @@ use smbdirectd::config::Limits;
 use smbdirectd::gateway::{Gateway, GatewayError};
 use smbdirectd::privileges;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// The RDMA gateway of smbd: owns the RDMA devices, speaks SMB Direct, relays whole SMB messages.
 ///
@@ -21,6 +23,16 @@ use tracing_subscriber::EnvFilter;
 #[command(version)]
 struct Arguments {}
 
+/// Time, process and pid before each line, as smbd's processes write it to the same log.
+struct Prefix;
+
+impl FormatTime for Prefix {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        SystemTime.format_time(writer)?;
+        write!(writer, " smbdirectd[{}]", std::process::id())
+    }
+}
+
 fn main() -> ExitCode {
     let Arguments {} = Arguments::parse();
     let filter =
@@ -28,7 +40,10 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(false)
+        .with_target(false)
+        .with_timer(Prefix)
+        .compact()
         .init();
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
