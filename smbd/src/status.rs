@@ -100,12 +100,13 @@ fn write_text(report: &StatusReport, out: &mut String) -> std::fmt::Result {
                 Some(totals) => writeln!(
                     out,
                     "  {} connections, {} memory regions, {} bytes pinned; RDMA READ {} bytes, \
-                     RDMA WRITE {} bytes",
+                     RDMA WRITE {} bytes, {} copied here",
                     totals.connections,
                     totals.memory_regions,
                     totals.pinned_bytes,
                     totals.rdma_read_bytes,
-                    totals.rdma_write_bytes
+                    totals.rdma_write_bytes,
+                    totals.region_bytes_copied
                 )?,
             }
         }
@@ -118,12 +119,13 @@ fn write_text(report: &StatusReport, out: &mut String) -> std::fmt::Result {
         };
         writeln!(
             out,
-            "client {}, pid {}, dialect {}, {} sessions, {} opens",
+            "client {}, pid {}, dialect {}, {} sessions, {} opens, {} bytes of RDMA memory copied here",
             Guid(status.client_guid),
             child.pid,
             dialect(status.dialect),
             status.sessions,
-            status.opens
+            status.opens,
+            status.region_bytes_copied
         )?;
         for channel in &status.channels {
             write_channel(channel, report, out)?;
@@ -229,6 +231,7 @@ mod tests {
                         dialect: 0x0311,
                         sessions: 1,
                         opens: 2,
+                        region_bytes_copied: 3,
                         channels: vec![channel],
                     }),
                 },
@@ -252,7 +255,7 @@ mod tests {
         let text = text(&report());
         for expected in [
             "broker not running",
-            "pid 77, dialect 3.1.1, 1 sessions, 2 opens",
+            "pid 77, dialect 3.1.1, 1 sessions, 2 opens, 3 bytes of RDMA memory copied here",
             "rdma  10.0.0.2:50000 to 10.0.0.1:445 on rxe0, alice, established, RDMA READ 111 bytes",
             "client of pid 78: it has not answered",
         ] {

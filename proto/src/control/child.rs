@@ -53,6 +53,8 @@ pub struct ChildStatus {
     pub dialect: u16,
     pub sessions: u32,
     pub opens: u32,
+    /// What this process copied into or out of regions: messages, never payload.
+    pub region_bytes_copied: u64,
     pub channels: Vec<ChannelStatus>,
 }
 

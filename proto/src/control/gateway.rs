@@ -111,6 +111,8 @@ pub struct GatewayTotals {
     pub pinned_bytes: u64,
     pub rdma_read_bytes: u64,
     pub rdma_write_bytes: u64,
+    /// What this process copied into or out of regions: messages, never payload.
+    pub region_bytes_copied: u64,
     pub accepted: u64,
     pub refused: u64,
 }

@@ -186,6 +186,7 @@ impl Child {
                 .iter()
                 .map(|session| u32::try_from(session.opens.len()).unwrap_or(u32::MAX))
                 .fold(0, u32::saturating_add),
+            region_bytes_copied: shm::region::bytes_copied(),
             channels: connections
                 .iter()
                 .map(|connection| channel_status(connection, &sessions))

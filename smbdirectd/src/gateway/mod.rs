@@ -456,6 +456,7 @@ impl Gateway {
             queue_pairs: objects.queue_pairs,
             memory_regions: objects.memory_regions,
             pinned_bytes: objects.pinned_bytes,
+            region_bytes_copied: shm::region::bytes_copied(),
             ..self.shared.totals
         };
         let connections: Vec<ConnectionStatus> = self

@@ -1,5 +1,4 @@
-//! NegTokenInit, NegTokenInit2 and NegTokenResp between DER and structs (RFC 4178 4.2, MS-SPNG
-//! 2.2.1).
+//! NegTokenInit and NegTokenResp between DER and structs (RFC 4178 4.2, MS-SPNG 2.2.1).
 //!
 //! Called by the authenticator and the initiator. Unknown context fields are skipped, broken ones
 //! refused.
@@ -17,10 +16,6 @@ pub const MS_KERBEROS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.
 
 /// More mechanisms than any client has.
 const MAX_MECHANISMS: usize = 32;
-/// What MS-SPNG 2.2.1 has a server put into hintName.
-const HINT_NAME: &[u8] = b"not_defined_in_RFC4178@please_ignore";
-
-const GENERAL_STRING: Tag = Tag::GeneralString;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NegState {
@@ -154,16 +149,12 @@ impl NegTokenResp {
     }
 }
 
-/// The NegTokenInit2 a server sends in its NEGOTIATE response: NTLM is all there is (MS-SPNG
-/// 2.2.1).
+/// The token a server sends in its NEGOTIATE response: NTLM is all there is. The negHints of MS-SPNG
+/// 2.2.1, whose only content asks to be ignored, are optional and left out: what is left is a
+/// NegTokenInit of RFC 4178 4.2.1 too, and readers that expect one there (Wireshark, over anything
+/// but TCP) take negHints for a broken mechListMIC.
 pub fn negotiate_hint() -> Vec<u8> {
-    let hints = tlv(
-        Tag::Sequence,
-        &tlv(context(0), &tlv(GENERAL_STRING, HINT_NAME)),
-    );
-    let mut body = tlv(context(0), &encode_mechanisms(&[NTLMSSP]));
-    body.extend(tlv(context(3), &hints));
-    frame_init(&body)
+    NegTokenInit::new(&[NTLMSSP], None).build()
 }
 
 fn frame_init(body: &[u8]) -> Vec<u8> {
