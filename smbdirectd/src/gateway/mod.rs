@@ -3,6 +3,7 @@
 //! memory live in the modules it calls. Each turn handles what happened, then advances each
 //! connection it touched once, so that chains and records leave gathered.
 
+mod acceptance;
 mod connection;
 mod ending;
 mod operations;
@@ -10,13 +11,12 @@ mod send_queue;
 mod sink;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use proto::control::QueryId;
 use proto::control::gateway::{ConnectionStatus, FromGateway, GatewayTotals, ToGateway};
-use proto::control::{ConnectionId, QueryId};
 use proto::time::Timestamp;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -27,7 +27,7 @@ use slab::Slab;
 use crate::config::Limits;
 use crate::listener::Listeners;
 use crate::memory::Memory;
-use crate::rdma::{CmEvent, CmEventKind, EventChannel, Identifier, live_objects};
+use crate::rdma::{EventChannel, live_objects};
 use crate::relay::Pool;
 use connection::{Connection, Shared};
 use ending::Ending;
@@ -35,14 +35,8 @@ use ending::Ending;
 /// Bytes of RDMA READ sinks an iWARP connection pins.
 pub const SINK_MEMORY: u64 = sink::SLOT as u64 * sink::SLOTS as u64;
 
-/// How often addresses and devices are looked at again.
-const RESCAN: Duration = Duration::from_secs(1);
 /// How long connections may take to end at a shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(3);
-/// A flood of refused connections is one log line in this time.
-const REFUSAL_LOG: Duration = Duration::from_secs(10);
-/// Unattached connections one client address may have.
-const UNATTACHED_PER_ADDRESS: usize = 64;
 /// Connections a status lists; the totals count all. A datagram holds as many.
 const STATUS_CONNECTIONS: usize = 512;
 /// Events taken at a time.
@@ -265,187 +259,6 @@ impl Gateway {
             let ending = Ending::ordinary(proto::relay::CloseReason::ServerClosed);
             self.connections[index].connection.end(now, ending);
             self.touch(index);
-        }
-    }
-
-    fn handle_manager(&mut self, now: Timestamp) -> Result<(), GatewayError> {
-        while let Some(event) = self.channel.next()? {
-            self.handle_manager_event(now, event);
-        }
-        Ok(())
-    }
-
-    fn handle_manager_event(&mut self, now: Timestamp, event: CmEvent) {
-        if event.token >> 56 == kind::LISTENER {
-            match event.kind {
-                CmEventKind::ConnectRequest {
-                    identifier,
-                    initiator_depth,
-                    responder_resources,
-                    ..
-                } => self.accept(now, identifier, initiator_depth, responder_resources),
-                CmEventKind::DeviceRemoval | CmEventKind::AddressChanged => {
-                    self.listeners.drop_listener(event.token);
-                    self.rescan_at = now;
-                }
-                _ => {}
-            }
-            return;
-        }
-        let Some(index) = self.find(event.token) else {
-            return;
-        };
-        let connection = &mut self.connections[index].connection;
-        match event.kind {
-            CmEventKind::Established { .. } => connection.handle_established(now),
-            CmEventKind::Disconnected => connection.handle_disconnected(now, &mut self.shared),
-            CmEventKind::Failed(what) => {
-                let detail = format!(
-                    "the connection was never made: {what} (status {}); \
-                     the client gave up or the network loses packets",
-                    event.status
-                );
-                connection.end(
-                    now,
-                    Ending {
-                        reason: proto::relay::CloseReason::PeerDisconnected,
-                        detail,
-                    },
-                );
-            }
-            CmEventKind::DeviceRemoval => connection.end(
-                now,
-                Ending {
-                    reason: proto::relay::CloseReason::DeviceError,
-                    detail: "its device is being removed".into(),
-                },
-            ),
-            _ => {}
-        }
-        self.touch(index);
-    }
-
-    fn accept(&mut self, now: Timestamp, identifier: Identifier, depth: u8, resources: u8) {
-        if let Err(why) = self.may_accept(&identifier) {
-            self.refuse(now, identifier, &why);
-            return;
-        }
-        let name = crate::rdma::Device::name_of(&identifier).unwrap_or_default();
-        let Some(device) = self.listeners.device(&name).cloned() else {
-            self.refuse(now, identifier, "its device is not in use");
-            return;
-        };
-        let number = ConnectionId(self.next_number);
-        let limits = &self.shared.limits;
-        let device_limits = device.limits;
-        let domain = match device.domain_of_connection() {
-            Ok(domain) => domain,
-            Err(error) => return self.refuse(now, identifier, &error.to_string()),
-        };
-        let made = Connection::accept(
-            number,
-            identifier,
-            &domain,
-            device_limits,
-            depth,
-            resources,
-            limits,
-            now,
-        );
-        let connection = match made {
-            Ok(connection) => Box::new(connection),
-            Err(error) => {
-                self.note_refusal(now, None, &format!("on {name}: {error}"));
-                return;
-            }
-        };
-        self.next_number += 1;
-        self.generation = (self.generation + 1) & 0x00ff_ffff;
-        let index = self.connections.vacant_key();
-        let token = token(kind::CONNECTION, self.generation, index);
-        connection.set_token(token);
-        if let Err(error) = self.watch(connection.completion_channel(), token, false) {
-            tracing::warn!("a connection could not be watched: {error}");
-            return;
-        }
-        self.shared.totals.accepted += 1;
-        tracing::info!(
-            connection = number.0,
-            peer = %connection.peer(),
-            local = %connection.local(),
-            device = name,
-            "accepted"
-        );
-        self.connections.insert(Entry {
-            connection,
-            generation: self.generation,
-            dirty: false,
-            deadline: None,
-            relay: None,
-        });
-        self.touch(index);
-    }
-
-    fn may_accept(&self, identifier: &Identifier) -> Result<(), String> {
-        if self.shutdown_by.is_some() {
-            return Err("this server is shutting down".into());
-        }
-        let most = self.shared.limits.settings().max_connections as usize;
-        if self.connections.len() >= most {
-            return Err(format!(
-                "{most} RDMA connections are open, the most allowed; raise the limit of \
-                 connections if these are wanted"
-            ));
-        }
-        let peer: Option<IpAddr> = identifier.peer_address().map(|peer| peer.ip());
-        let unattached = self
-            .connections
-            .iter()
-            .filter(|(_, entry)| entry.connection.is_unattached())
-            .filter(|(_, entry)| Some(entry.connection.peer().ip()) == peer)
-            .count();
-        if unattached >= UNATTACHED_PER_ADDRESS {
-            return Err(format!(
-                "its address has {unattached} connections on which nobody has logged on"
-            ));
-        }
-        Ok(())
-    }
-
-    fn refuse(&mut self, now: Timestamp, identifier: Identifier, why: &str) {
-        self.note_refusal(now, identifier.peer_address(), why);
-        let _ = identifier.reject();
-    }
-
-    fn note_refusal(&mut self, now: Timestamp, peer: Option<SocketAddr>, why: &str) {
-        self.shared.totals.refused += 1;
-        let quiet = self
-            .refusal_logged
-            .is_some_and(|logged| now < logged.saturating_add(REFUSAL_LOG));
-        if !quiet {
-            self.refusal_logged = Some(now);
-            let refused = self.shared.totals.refused;
-            tracing::warn!(?peer, refused, "connection refused: {why}");
-        }
-    }
-
-    fn rescan(&mut self, first: bool) {
-        let now = self.now();
-        self.rescan_at = now.saturating_add(RESCAN);
-        let found = self.listeners.rescan();
-        for text in found.problems {
-            tracing::warn!("{text}");
-            self.say(&FromGateway::Problem { text });
-        }
-        for device in self.listeners.devices() {
-            while let Some(event) = device.domain.device().next_event() {
-                let name = device.domain.device().name();
-                tracing::info!(device = name, event, "the device reports an event");
-            }
-        }
-        if found.changed || first {
-            let interfaces = self.listeners.interfaces();
-            self.say(&FromGateway::Interfaces(interfaces));
         }
     }
 
