@@ -240,6 +240,29 @@ impl NetworkInterface {
     }
 }
 
+/// FSCTL_PIPE_WAIT request (MS-FSCC 2.3.49).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PipeWaitRequest<'a> {
+    /// In 100 ns steps; `None` leaves it to the pipe.
+    pub timeout: Option<u64>,
+    /// UTF-16LE, without the leading `\pipe\`.
+    pub name: &'a [u8],
+}
+
+impl<'a> PipeWaitRequest<'a> {
+    pub fn decode(input: &'a [u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(input);
+        let timeout = reader.u64("Timeout")?;
+        let length = reader.u32("NameLength")? as usize;
+        let specified = reader.u8("TimeoutSpecified")? != 0;
+        reader.skip(1, "Padding")?;
+        Ok(Self {
+            timeout: specified.then_some(timeout),
+            name: reader.bytes(length, "Name")?,
+        })
+    }
+}
+
 records! {
     /// SRV_REQUEST_RESUME_KEY response (MS-SMB2 2.2.32.3).
     pub struct ResumeKeyResponse {
@@ -318,6 +341,22 @@ mod tests {
             NetworkInterface::decode_list(&out),
             Err(WireError::new("Next", 0))
         );
+    }
+
+    #[test]
+    fn a_wait_for_a_pipe_names_it_and_may_have_a_timeout() {
+        let mut golden = vec![5, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1, 0];
+        golden.extend(b"a\0b\0");
+        let wanted = PipeWaitRequest {
+            timeout: Some(5),
+            name: b"a\0b\0",
+        };
+        assert_eq!(PipeWaitRequest::decode(&golden), Ok(wanted));
+        for length in 0..golden.len() {
+            assert!(PipeWaitRequest::decode(&golden[..length]).is_err());
+        }
+        golden[12] = 0;
+        assert_eq!(PipeWaitRequest::decode(&golden).unwrap().timeout, None);
     }
 
     #[test]

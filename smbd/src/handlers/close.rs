@@ -31,7 +31,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
 pub async fn release(child: &Rc<Child>, open: Rc<Open>) {
     let disk = match &open.file {
         OpenFile::Disk(disk) => disk,
-        OpenFile::Pipe(pipe) => return pipe.close(),
+        OpenFile::Pipe(pipe) => return pipe.pipe.close(),
     };
     let Closing::Delete(duty) = child.broker.close(disk.grant).await else {
         return;

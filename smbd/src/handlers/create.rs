@@ -14,23 +14,20 @@ use proto::smb2::create_context::{
     CreateContext, MaximalAccessResponse, OnDiskIdResponse, RequestedContext, name,
 };
 use proto::smb2::query_info::SecurityInformation;
-use proto::smb2::{
-    AccessMask, CreateDisposition, CreateOptions, FileAttributes, FileTime, NtStatus, ShareAccess,
-    utf16,
-};
+use proto::smb2::{AccessMask, CreateDisposition, CreateOptions, FileTime, NtStatus, ShareAccess};
 
 use super::{Context, Response, malformed};
-use crate::child::now;
 use crate::messaging::Grant;
-use crate::rpc::{NamedPipe, Served};
 use crate::state::{DiskOpen, Open, OpenFile};
 use crate::vfs::{self, Metadata, OpenRequest, Opened, SharePath, security_descriptor};
 
 pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> {
+    let request = CreateRequest::decode(request).map_err(malformed)?;
     if cx.tree()?.is_pipe() {
-        return open_pipe(request, cx);
+        let desired = desired_access(request.desired_access)?;
+        return super::named_pipe::create(&request, desired, cx);
     }
-    let asked = Asked::decode(request, cx)?;
+    let asked = Asked::of(&request, cx)?;
     for _ in 0..RACES {
         match open(&asked, cx).await {
             // The name led to a file that was being deleted: by now it leads elsewhere or nowhere.
@@ -77,8 +74,7 @@ struct Done {
 }
 
 impl Asked {
-    fn decode(bytes: &[u8], cx: &Context) -> Result<Asked, NtStatus> {
-        let request = CreateRequest::decode(bytes).map_err(malformed)?;
+    fn of(request: &CreateRequest<'_>, cx: &Context) -> Result<Asked, NtStatus> {
         let tree = cx.tree()?;
         ImpersonationLevel::try_from(request.impersonation_level)
             .map_err(|_| NtStatus::BAD_IMPERSONATION_LEVEL)?;
@@ -175,33 +171,6 @@ fn desired_access(raw: AccessMask) -> Result<AccessMask, NtStatus> {
         return Err(NtStatus::PRIVILEGE_NOT_HELD);
     }
     Ok(raw.map_generic())
-}
-
-/// A CREATE on IPC$: a named pipe, which is there or not, whatever the disposition.
-fn open_pipe(bytes: &[u8], cx: &Context) -> Result<Response, NtStatus> {
-    let request = CreateRequest::decode(bytes).map_err(malformed)?;
-    let name = utf16::decode(request.name, "Name").map_err(|_| NtStatus::OBJECT_NAME_INVALID)?;
-    let served = Served::of(&cx.child.config, now);
-    let pipe = Rc::new(NamedPipe::open(&name, served)?);
-    let tree = Rc::clone(cx.tree()?);
-    let open = cx.session()?.opens.insert(tree, OpenFile::Pipe(pipe))?;
-    cx.chain_file.set(Some(open.id));
-    let mut body = Vec::new();
-    CreateResponse {
-        oplock_level: OplockLevel::None,
-        flags: 0,
-        create_action: CreateAction::Opened,
-        creation_time: FileTime::default(),
-        last_access_time: FileTime::default(),
-        last_write_time: FileTime::default(),
-        change_time: FileTime::default(),
-        allocation_size: 4096,
-        end_of_file: 0,
-        file_attributes: FileAttributes::NORMAL,
-        file_id: open.id,
-    }
-    .encode(&[], &mut body);
-    Ok(Response::of(body))
 }
 
 async fn open(asked: &Asked, cx: &Context) -> Result<Done, NtStatus> {

@@ -34,13 +34,14 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         CtlCode::CREATE_OR_GET_OBJECT_ID => object_id(&request, cx)?,
         CtlCode::PIPE_TRANSCEIVE => {
             let open = cx.open(request.file_id)?;
-            let pipe = open.pipe().ok_or(NtStatus::INVALID_DEVICE_REQUEST)?;
-            let room = request.max_output_response as usize;
-            let answer = pipe.transceive(request.input, room, &cx.progress).await?;
+            let answer = super::named_pipe::transceive(&open, &request, cx).await?;
             status = answer.status();
             answer.data
         }
-        CtlCode::PIPE_WAIT => return Err(NtStatus::NOT_SUPPORTED),
+        CtlCode::PIPE_WAIT => {
+            super::named_pipe::wait(&request, cx)?;
+            Vec::new()
+        }
         _ => {
             // A file that is not open goes before a code that is not known.
             cx.open(request.file_id)?;

@@ -15,6 +15,7 @@ mod flush;
 mod ioctl;
 mod lock;
 pub mod logoff;
+mod named_pipe;
 pub mod negotiate;
 mod query_directory;
 mod query_info;

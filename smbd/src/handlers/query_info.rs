@@ -89,8 +89,8 @@ async fn file_information(
     class: FileInfoClass,
     cx: &Context,
 ) -> Result<Answer, NtStatus> {
-    if open.pipe().is_some() {
-        return pipe_information(class);
+    if let Some(pipe) = open.pipe() {
+        return super::named_pipe::information(pipe, class).map(Answer::fixed);
     }
     let disk = open.disk()?;
     match class {
@@ -115,23 +115,6 @@ async fn file_information(
     };
     let normalized_names = cx.connection.dialect() == Some(Dialect::Smb311);
     encode_file_information(disk, class, &metadata, standard, normalized_names)
-}
-
-/// What clients ask of a pipe: that it is there, once, and no directory.
-fn pipe_information(class: FileInfoClass) -> Result<Answer, NtStatus> {
-    if class != FileInfoClass::Standard {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
-    let mut out = Vec::new();
-    FileStandardInfo {
-        allocation_size: 4096,
-        end_of_file: 0,
-        number_of_links: 1,
-        delete_pending: true,
-        directory: false,
-    }
-    .encode(&mut out);
-    Ok(Answer::fixed(out))
 }
 
 fn encode_file_information(

@@ -46,6 +46,9 @@ async fn set_file_information(
     buffer: &[u8],
     cx: &Context,
 ) -> Result<(), NtStatus> {
+    if open.pipe().is_some() {
+        return super::named_pipe::set_information(class, buffer);
+    }
     let disk = open.disk()?;
     match class {
         FileInfoClass::Basic => {

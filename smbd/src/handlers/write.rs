@@ -44,7 +44,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         if by_rdma {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        pipe.write(request.data)?;
+        super::named_pipe::write(pipe, request.data)?;
         return Ok(answer(length));
     }
     let disk = open.disk()?;

@@ -33,8 +33,8 @@ pub struct Open {
 pub enum OpenFile {
     /// A file or directory of a share.
     Disk(DiskOpen),
-    /// A named pipe of IPC$; requests that wait on it hold it too.
-    Pipe(Rc<NamedPipe>),
+    /// A named pipe of IPC$.
+    Pipe(Box<PipeOpen>),
 }
 
 /// A file or directory that a client has open.
@@ -53,6 +53,14 @@ pub struct DiskOpen {
     pub scan: Arc<Mutex<Option<Scan>>>,
     /// Open.LockList: what it has locked, each lock as it was asked for.
     pub locks: RefCell<Vec<HeldLock>>,
+}
+
+/// A named pipe that a client has open.
+pub struct PipeOpen {
+    /// The pipe.
+    pub pipe: NamedPipe,
+    /// Open.GrantedAccess.
+    pub granted: AccessMask,
 }
 
 /// A byte-range lock an open holds.
@@ -149,10 +157,10 @@ impl Open {
     }
 
     /// The named pipe, if it is one.
-    pub fn pipe(&self) -> Option<&Rc<NamedPipe>> {
+    pub fn pipe(&self) -> Option<&PipeOpen> {
         match &self.file {
             OpenFile::Disk(_) => None,
-            OpenFile::Pipe(pipe) => Some(pipe),
+            OpenFile::Pipe(pipe) => Some(pipe.as_ref()),
         }
     }
 }
@@ -172,6 +180,17 @@ impl DiskOpen {
     /// Fails unless one of these rights was granted.
     pub fn require_any(&self, rights: AccessMask) -> Result<(), NtStatus> {
         if self.granted.intersects(rights) {
+            Ok(())
+        } else {
+            Err(NtStatus::ACCESS_DENIED)
+        }
+    }
+}
+
+impl PipeOpen {
+    /// Fails unless all these rights were granted.
+    pub fn require(&self, rights: AccessMask) -> Result<(), NtStatus> {
+        if self.granted.contains(rights) {
             Ok(())
         } else {
             Err(NtStatus::ACCESS_DENIED)
