@@ -6,6 +6,7 @@ mod play;
 
 use std::time::{Duration, Instant};
 
+use fabric::rdma::Transport;
 use play::{Play, descriptors, pattern};
 use proto::relay::{
     Body, CloseReason, MAX_MESSAGES, OperationId, Outcome, PayloadWrite, ToGateway,
@@ -13,7 +14,7 @@ use proto::relay::{
 use proto::smb2::BufferDescriptorV1;
 use proto::smbdirect::messages::{DataTransferHeader, NegotiateRequest, NegotiateResponse};
 use tests::client::simulated::Behaviour;
-use tests::client::{ClientError, RdmaTransport, Transport};
+use tests::client::{ClientError, RdmaTransport, Transport as _};
 
 /// Sends messages of many sizes to the child and gets each back.
 fn echo_messages(play: &mut Play, client: usize, child: usize, sizes: &[usize]) {
@@ -110,7 +111,20 @@ fn a_message_in_fragments_of_one_byte_arrives_whole() {
 
 #[test]
 fn payload_moves_both_ways_through_several_descriptors() {
-    let mut play = Play::begin(|_| {});
+    move_payload(Transport::InfiniBand);
+}
+
+#[test]
+fn payload_moves_over_iwarp_through_sinks_that_may_be_written_to() {
+    move_payload(Transport::Iwarp);
+}
+
+fn move_payload(transport: Transport) {
+    let mut play = Play::begin(|fabric| {
+        for device in &mut fabric.devices {
+            device.transport = transport;
+        }
+    });
     let before = play.totals();
     let (client, child) = play.connect_attached(Behaviour::default());
     let cases = [

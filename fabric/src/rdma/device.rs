@@ -18,7 +18,7 @@ use super::settings::{Fabric, SimulatedDevice};
 pub enum Transport {
     /// InfiniBand or RoCE.
     InfiniBand,
-    /// iWARP; not simulated.
+    /// iWARP: RDMA READ sinks need remote write access.
     Iwarp,
 }
 
@@ -93,7 +93,7 @@ impl Device {
 
     /// What carries it.
     pub fn transport(&self) -> Transport {
-        Transport::InfiniBand
+        self.settings.transport
     }
 
     /// What it can do.

@@ -234,6 +234,14 @@ impl LocalRange {
         self.memory(domain)?.write(self.offset, bytes)
     }
 
+    /// The peer may write to it, as it must where an RDMA READ's answer is a WRITE of the peer's.
+    pub(super) fn is_open_to_writes(&self) -> bool {
+        TABLE.with_borrow(|table| {
+            let registration = table.registrations.get(&self.token);
+            registration.is_some_and(|one| one.access != Access::Local)
+        })
+    }
+
     fn memory(&self, domain: u64) -> Option<Memory> {
         TABLE.with_borrow(|table| {
             let registration = table.registrations.get(&self.token)?;

@@ -81,7 +81,7 @@ impl QueuePair {
             return Err((error, identifier));
         }
         let late = identifier.fabric().late_send_completions;
-        let made = WorkQueues::new(domain.number(), limits, late).and_then(|queues| {
+        let made = WorkQueues::new(domain, limits, late).and_then(|queues| {
             let channel = queues
                 .poller()
                 .try_clone()

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use shm::SystemError;
 
-use super::device::DeviceLimits;
+use super::device::{DeviceLimits, Transport};
 use super::refused;
 
 /// A fabric as one program sees it.
@@ -33,6 +33,8 @@ pub struct SimulatedDevice {
     pub name: String,
     /// Its one address.
     pub address: IpAddr,
+    /// What carries it; decides what an RDMA READ's sink must allow.
+    pub transport: Transport,
     /// What it can do.
     pub limits: DeviceLimits,
 }
@@ -122,6 +124,7 @@ impl SimulatedDevice {
         SimulatedDevice {
             name: name.to_owned(),
             address,
+            transport: Transport::InfiniBand,
             limits: DeviceLimits {
                 max_work_requests: 16_384,
                 max_completions: 65_536,

@@ -13,6 +13,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use shm::SystemError;
 use shm::wakeup::Wakeup;
 
+use super::device::{ProtectionDomain, Transport};
 use super::frame::{Frame, encode};
 use super::memory_region::{serve_invalidate, serve_read, serve_write};
 use super::queue_pair::{Completion, QueuePairLimits, Status};
@@ -57,6 +58,7 @@ pub(super) struct WorkQueues {
     poller: OwnedFd,
     wakeup: Wakeup,
     domain: u64,
+    transport: Transport,
     limits: QueuePairLimits,
     stage: Stage,
     read_depth: u32,
@@ -74,7 +76,7 @@ pub(super) struct WorkQueues {
 
 impl WorkQueues {
     pub(super) fn new(
-        domain: u64,
+        domain: &ProtectionDomain,
         limits: QueuePairLimits,
         late_sends: bool,
     ) -> Result<WorkQueues, SystemError> {
@@ -86,7 +88,8 @@ impl WorkQueues {
         Ok(WorkQueues {
             poller,
             wakeup,
-            domain,
+            domain: domain.number(),
+            transport: domain.device().transport(),
             limits,
             stage: Stage::Unconnected,
             read_depth: 0,
@@ -155,6 +158,11 @@ impl WorkQueues {
                 Operation::Write { address, token } => Frame::Write { address, token },
                 Operation::Read { address, token } => {
                     if self.reads >= self.read_depth {
+                        return;
+                    }
+                    if self.transport == Transport::Iwarp && !request.is_open_to_writes() {
+                        posted.broken = true;
+                        self.fail_broken_head();
                         return;
                     }
                     self.reads += 1;

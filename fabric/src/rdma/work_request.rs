@@ -57,6 +57,12 @@ impl WorkRequest {
         Some(bytes)
     }
 
+    /// The peer may write to all of its ranges.
+    pub(super) fn is_open_to_writes(&self) -> bool {
+        let second = self.second.as_ref();
+        self.first.is_open_to_writes() && second.is_none_or(LocalRange::is_open_to_writes)
+    }
+
     /// Writes what was read from the peer to its ranges.
     pub(super) fn scatter(&self, domain: u64, bytes: &[u8]) -> Option<()> {
         let (first, second) = bytes.split_at_checked(self.first.length() as usize)?;
