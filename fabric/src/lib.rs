@@ -12,6 +12,8 @@ pub mod gateway;
 mod listener;
 #[path = "../../smbdirectd/src/memory/mod.rs"]
 mod memory;
+#[path = "../../smbdirectd/src/privileges.rs"]
+pub mod privileges;
 pub mod rdma;
 #[path = "../../smbdirectd/src/relay/mod.rs"]
 mod relay;

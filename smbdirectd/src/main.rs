@@ -33,7 +33,8 @@ impl FormatTime for Prefix {
     }
 }
 
-fn main() -> ExitCode {
+/// Public so that a build on another fabric can be started the same way.
+pub fn main() -> ExitCode {
     let Arguments {} = Arguments::parse();
     let filter =
         EnvFilter::try_from_env("SMBDIRECT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));

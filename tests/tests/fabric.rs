@@ -4,17 +4,21 @@
 #[path = "fabric/play.rs"]
 mod play;
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fabric::rdma::Transport;
-use play::{Play, descriptors, pattern};
+use fabric::rdma::{Fabric, Transport};
+use play::{Play, descriptors, pattern, unprivileged_settings};
 use proto::relay::{
     Body, CloseReason, MAX_MESSAGES, OperationId, Outcome, PayloadWrite, ToGateway,
 };
 use proto::smb2::BufferDescriptorV1;
 use proto::smbdirect::messages::{DataTransferHeader, NegotiateRequest, NegotiateResponse};
-use tests::client::simulated::Behaviour;
-use tests::client::{ClientError, RdmaTransport, Transport as _};
+use tests::client::simulated::{Behaviour, SmbDirect};
+use tests::client::{Access, ClientError, RdmaTransport, Transport as _};
+use tests::gateway::{Child, Supervisor};
+use tests::lab::{self, LabError};
 
 /// Sends messages of many sizes to the child and gets each back.
 fn echo_messages(play: &mut Play, client: usize, child: usize, sizes: &[usize]) {
@@ -437,12 +441,78 @@ fn a_client_that_stops_granting_holds_up_its_replies_only() {
     play.end(before);
 }
 
+/// A smbdirectd process on the fabric in `folder`, once it listens.
+fn start_process(program: &Path, folder: &Path) -> Supervisor {
+    let mut command = Command::new(program);
+    command
+        .env("SMBDIRECT_FABRIC", folder)
+        .env("SMBDIRECT_FABRIC_DEVICES", "server0=10.9.0.1");
+    let mut supervisor = Supervisor::start(command, unprivileged_settings());
+    wait_for("smbdirectd to listen", || {
+        supervisor.turn();
+        !supervisor.interfaces.is_empty()
+    });
+    supervisor
+}
+
+#[track_caller]
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited for {what}");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+#[test]
+fn a_killed_smbdirectd_ends_its_relays_without_drained_and_a_new_one_serves() {
+    let program = match lab::binary("smbdirectd-simulated") {
+        Ok(program) => program,
+        Err(LabError::Skip(reason)) => return lab::skip::report(&reason),
+        Err(error) => panic!("{error}"),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let address = "10.9.0.2".parse().unwrap();
+    Fabric::new(folder.path(), "client0", address).enter();
+    for _ in 0..2 {
+        let mut supervisor = start_process(&program, folder.path());
+        let server = "10.9.0.1:445".parse().unwrap();
+        let mut client = SmbDirect::connect(server, Behaviour::default()).unwrap();
+        client.send(b"hello").unwrap();
+        wait_for("the announcement", || {
+            supervisor.turn();
+            !supervisor.announced.is_empty()
+        });
+        let announced = supervisor.announced.pop_front().unwrap();
+        let mut child = Child::new(announced.socket);
+        child.attach();
+        wait_for("the region", || {
+            child.turn();
+            child.is_mapped()
+        });
+        let memory = client
+            .expose(&pattern(1 << 20, 1), Access::RemoteRead)
+            .unwrap();
+        let range = child.range(0, 1 << 20);
+        child.read(1, range, &descriptors(memory.descriptor, 1));
+        // Killed with the READ in flight, as nobody drives the client.
+        drop(supervisor);
+        wait_for("the relay's end", || {
+            child.turn();
+            child.ended
+        });
+        assert!(!child.drained, "its memory may still be written to");
+        let lost = client.receive(Duration::from_secs(5));
+        assert!(matches!(lost, Err(ClientError::Closed)), "{lost:?}");
+    }
+}
+
 #[test]
 fn where_nobody_listens_connecting_fails_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let address = "10.9.0.2".parse().unwrap();
-    fabric::rdma::Fabric::new(folder.path(), "client0", address).enter();
+    Fabric::new(folder.path(), "client0", address).enter();
     let nobody = "10.9.0.1:445".parse().unwrap();
-    let refused = tests::client::simulated::SmbDirect::connect(nobody, Behaviour::default());
+    let refused = SmbDirect::connect(nobody, Behaviour::default());
     assert!(matches!(refused, Err(ClientError::Local(text)) if text.contains("rejected")));
 }

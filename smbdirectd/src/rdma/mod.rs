@@ -3,7 +3,8 @@
 //! What the NIC may touch is owned here until it may touch it no more: a memory region keeps its
 //! memory, a queue pair its queues and identifier, and a receive buffer can be read only while it
 //! is not posted. The gateway drives the passive side, the project's test client the active one.
-//! Everything belongs to one thread; nothing here blocks, logs or knows SMB Direct.
+//! Everything belongs to one thread; nothing here blocks, logs or knows SMB Direct. What is public
+//! here exists in `fabric/src/rdma` too, where the gateway runs without a device: change both.
 
 mod device;
 mod event_channel;

@@ -16,7 +16,7 @@ use shm::link::{Datagram, Link, SocketLink};
 use tempfile::TempDir;
 use tests::client::simulated::{Behaviour, SmbDirect};
 use tests::client::{ExposedMemory, RdmaTransport, split};
-use tests::gateway::Child;
+use tests::gateway::{Child, settings};
 
 /// How long anything may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,19 +35,14 @@ pub struct Play {
     _folder: TempDir,
 }
 
-fn settings() -> GatewaySettings {
+/// For whoever runs the test.
+pub fn unprivileged_settings() -> GatewaySettings {
     GatewaySettings {
         uid: 0,
         gid: 0,
-        devices: Vec::new(),
-        port_override: None,
         memory_budget: 64 << 20,
         client_memory: 32 << 20,
-        max_connections: 16,
-        receive_credits: 255,
-        max_read_write: 8 << 20,
-        max_receive_size: 1364,
-        max_fragmented_receive_size: 1 << 20,
+        ..settings()
     }
 }
 
@@ -63,7 +58,7 @@ impl Play {
         let gateway = std::thread::spawn(move || {
             servers.enter();
             let control = SocketLink::new(theirs, proto::control::BACKLOG);
-            Gateway::new(control, Limits::new(settings()))
+            Gateway::new(control, Limits::new(unprivileged_settings()))
                 .and_then(Gateway::run)
                 .map_err(|error| error.to_string())
         });
