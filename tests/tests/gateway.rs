@@ -103,3 +103,8 @@ fn payload_moves_both_ways_over_iwarp() {
 fn deaths_leave_nothing_behind_over_iwarp() {
     play_on(RdmaKind::Siw, "deaths");
 }
+
+#[test]
+fn a_client_that_gave_up_before_it_was_accepted_is_no_refusal() {
+    play("given-up");
+}

@@ -9,7 +9,7 @@ use proto::control::ConnectionId;
 use proto::control::gateway::FromGateway;
 use proto::time::Timestamp;
 
-use super::connection::Connection;
+use super::connection::{Connection, NotAccepted};
 use super::ending::Ending;
 use super::{Entry, Gateway, GatewayError, kind, token};
 use crate::rdma::{CmEvent, CmEventKind, Identifier};
@@ -108,7 +108,11 @@ impl Gateway {
         );
         let connection = match made {
             Ok(connection) => Box::new(connection),
-            Err(error) => {
+            Err(error @ NotAccepted::GivenUp(_)) => {
+                tracing::info!(device = name, "{error}");
+                return;
+            }
+            Err(NotAccepted::Failed(error)) => {
                 self.note_refusal(now, None, &format!("on {name}: {error}"));
                 return;
             }

@@ -36,6 +36,7 @@ const SCENARIOS: &[Scenario] = &[
     ("limits", who_has_not_logged_on_gets_little),
     ("privileges", it_gives_up_its_privileges),
     ("churn", connections_come_and_go_without_a_leak),
+    ("given-up", a_client_that_gave_up_is_no_refusal),
 ];
 
 fn main() -> ExitCode {
@@ -499,6 +500,28 @@ fn who_has_not_logged_on_gets_little(stage: &mut Stage) {
     stage.until("the other", |stage| {
         stage.children[other_child].take_message().is_some()
     });
+}
+
+fn a_client_that_gave_up_is_no_refusal(stage: &mut Stage) {
+    // Its request waits at a smbdirectd that does not run, and it leaves before that runs again.
+    signal(stage, "STOP");
+    let mut peer = Peer::connect(server());
+    let patience = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < patience {
+        peer.turn();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(peer);
+    signal(stage, "CONT");
+    stage.connect_attached(server());
+    let after = totals(stage);
+    assert_eq!((after.accepted, after.refused), (1, 0));
+}
+
+fn signal(stage: &Stage, name: &str) {
+    let pid = stage.supervisor.pid().to_string();
+    let status = Command::new("kill").args(["-s", name, &pid]).status();
+    assert!(status.expect("run kill").success());
 }
 
 fn it_gives_up_its_privileges(stage: &mut Stage) {

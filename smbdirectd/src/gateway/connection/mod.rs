@@ -69,6 +69,16 @@ pub struct Shared {
     pub chain: Vec<WorkRequest>,
 }
 
+/// Why a request did not become a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAccepted {
+    /// The client waited longer than it wanted to; it tries again by itself.
+    #[error("the client {0} gave up before it was accepted")]
+    GivenUp(SocketAddr),
+    #[error(transparent)]
+    Failed(#[from] SystemError),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Open,
@@ -137,7 +147,7 @@ impl Connection {
         peer_resources: u8,
         limits: &Limits,
         now: Timestamp,
-    ) -> Result<Connection, SystemError> {
+    ) -> Result<Connection, NotAccepted> {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let peer = identifier.peer_address().unwrap_or(unknown);
         let local = identifier.local_address().unwrap_or(unknown);
@@ -149,10 +159,13 @@ impl Connection {
         };
         let queue_pair = match QueuePair::new(identifier, domain, depth) {
             Ok(queue_pair) => queue_pair,
+            // The peer hears of it at once instead of waiting for its own timeout. When nobody is
+            // there to hear, that is why there is no queue pair: nothing is wrong with the device.
             Err((error, identifier)) => {
-                // The peer hears of it at once instead of waiting for its own timeout.
-                let _ = identifier.reject();
-                return Err(error);
+                return Err(match identifier.reject() {
+                    Ok(()) => NotAccepted::Failed(error),
+                    Err(_) => NotAccepted::GivenUp(peer),
+                });
             }
         };
         let slot_size = parameters
