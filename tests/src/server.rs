@@ -34,6 +34,7 @@ pub struct Server {
 pub struct ServerBuilder {
     global: String,
     shares: Vec<(String, String)>,
+    fabric: Option<PathBuf>,
 }
 
 impl ServerBuilder {
@@ -46,6 +47,12 @@ impl ServerBuilder {
     /// A share of this name with these lines; its path is a new folder that [`USER`] owns.
     pub fn share(mut self, name: &str, lines: &str) -> Self {
         self.shares.push((name.into(), lines.into()));
+        self
+    }
+
+    /// Serves SMB Direct too, on the simulated fabric in this folder, at 10.9.0.1.
+    pub fn on_fabric(mut self, fabric: &Path) -> Self {
+        self.fabric = Some(fabric.to_owned());
         self
     }
 
@@ -68,7 +75,16 @@ impl ServerBuilder {
         for (user, password) in [(USER, PASSWORD), (OTHER_USER, OTHER_PASSWORD)] {
             add_user(&smbd, folder.path(), user, password);
         }
-        let process = Command::new(&smbd)
+        let mut command = Command::new(&smbd);
+        if let Some(fabric) = &self.fabric {
+            command = Command::new(programs_on_fabric(folder.path(), &smbd)?);
+            command
+                .env("SMBDIRECT_FABRIC", fabric)
+                .env("SMBDIRECT_FABRIC_DEVICES", "simulated0=10.9.0.1");
+            // smbdirectd makes its sockets there, as a user of its own.
+            set_mode(fabric, 0o777);
+        }
+        let process = command
             .arg("--config")
             .arg(folder.path().join("smb.conf"))
             .stdin(Stdio::null())
@@ -87,8 +103,9 @@ impl ServerBuilder {
 
     fn configuration(&self, folder: &Path, port: u16) -> String {
         let at = folder.display();
+        let rdma = if self.fabric.is_some() { ", rdma" } else { "" };
         let mut text = format!(
-            "[global]\n    server smb transports = tcp:{port}\n    private dir = {at}/private\n    \
+            "[global]\n    server smb transports = tcp:{port}{rdma}\n    private dir = {at}/private\n    \
              state directory = {at}/state\n    lock directory = {at}/run\n    \
              passdb file = {at}/users\n{}",
             self.global
@@ -208,6 +225,17 @@ impl Drop for Server {
             eprintln!("the server logged:\n{}", self.log());
         }
     }
+}
+
+/// smbd beside a smbdirectd that is the simulated one; smbd starts what lies beside it.
+fn programs_on_fabric(folder: &Path, smbd: &Path) -> Result<PathBuf, LabError> {
+    let simulated = lab::binary("smbdirectd-simulated")?;
+    let programs = folder.join("programs");
+    std::fs::create_dir(&programs).expect("a folder for programs");
+    std::fs::copy(simulated, programs.join("smbdirectd")).expect("copy smbdirectd");
+    let smbd_there = programs.join("smbd");
+    std::fs::copy(smbd, &smbd_there).expect("copy smbd");
+    Ok(smbd_there)
 }
 
 fn add_user(smbd: &Path, folder: &Path, user: &str, password: &str) {
