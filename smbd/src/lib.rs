@@ -9,6 +9,7 @@ pub mod handlers;
 pub mod logging;
 pub mod messaging;
 pub mod passwd;
+pub mod refusals;
 pub mod rpc;
 pub mod security;
 pub mod serve;

@@ -167,10 +167,14 @@ fn verify(
     }
     if !header.is_signed() {
         let exempt = matches!(command, Ok(Command::SessionSetup));
-        return match session.signing_required.get() && !exempt {
-            true => Err(NtStatus::ACCESS_DENIED),
-            false => Ok(()),
-        };
+        if !session.signing_required.get() || exempt {
+            return Ok(());
+        }
+        return Err(connection.refusals.tell(
+            format_args!("a request of {:?}", session.user),
+            "it is not signed, and its session must be (MS-SMB2 3.3.5.2.4)",
+            NtStatus::ACCESS_DENIED,
+        ));
     }
     // A guest's or nobody's session has no key, so a signature means nothing there.
     let Some(key) = key else { return Ok(()) };

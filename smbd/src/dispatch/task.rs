@@ -108,6 +108,7 @@ async fn answer(
                     let outcome =
                         drive(handler, command, &cx, place.is_last, replies, &mut async_id).await;
                     inherit(inherited, command, &cx, &outcome);
+                    tell_of_machine(&cx, &outcome);
                     outcome
                 }
             }
@@ -205,6 +206,19 @@ fn inherit(inherited: &mut Inherited, command: Command, cx: &Context, outcome: &
     }
 }
 
+/// Logs what failed for a reason that whoever runs this machine must do something about.
+fn tell_of_machine(cx: &Context, outcome: &Outcome) {
+    let Err(status) = outcome else { return };
+    let why = match *status {
+        NtStatus::DISK_FULL => "the share's file system, or its user's quota, is full",
+        NtStatus::IO_DEVICE_ERROR => "the share's file system failed; the kernel's log says why",
+        NtStatus::TOO_MANY_OPENED_FILES => "too many open files; raise ulimit -n",
+        NtStatus::NO_MEMORY => "this machine is out of memory",
+        _ => return,
+    };
+    cx.refuse(why, *status);
+}
+
 /// What READ and WRITE may do with RDMA here, before any of it happens.
 fn check_payload(
     child: &Child,
@@ -221,7 +235,12 @@ fn check_payload(
             .is_some_and(|session| session.signing_required.get());
         // A signature or cipher covers the message, not what RDMA moves beside it.
         if (must_sign || encrypted) && !child.config.rdma.allow_unprotected_payload {
-            return Err(NtStatus::ACCESS_DENIED);
+            return Err(connection.refusals.tell(
+                format_args!("{:?} by RDMA", admitted.command),
+                "its payload would be neither signed nor encrypted \
+                 (rdma allow unprotected payload = no)",
+                NtStatus::ACCESS_DENIED,
+            ));
         }
     } else if admitted.command == Command::Read {
         let reply = payload_size(Command::Read, bytes) + READ_RESPONSE_OVERHEAD;

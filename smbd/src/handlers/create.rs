@@ -16,10 +16,10 @@ use proto::smb2::create_context::{
 use proto::smb2::query_info::SecurityInformation;
 use proto::smb2::{AccessMask, CreateDisposition, CreateOptions, FileTime, NtStatus, ShareAccess};
 
-use super::{Context, Response, malformed};
+use super::{Context, READ_ONLY, Response, malformed};
 use crate::messaging::Grant;
-use crate::state::{DiskOpen, Open, OpenFile};
-use crate::vfs::{self, Metadata, OpenRequest, Opened, SharePath, security_descriptor};
+use crate::state::{DiskOpen, NotAdded, Open, OpenFile};
+use crate::vfs::{self, Metadata, OpenRequest, Opened, security_descriptor};
 
 pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> {
     let request = CreateRequest::decode(request).map_err(malformed)?;
@@ -35,6 +35,9 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
                 super::close::release(&cx.child, remove(cx, &opened.open)?).await
             }
             Ok(opened) => return Ok(opened.answer(&asked, cx)),
+            Err(NtStatus::ACCESS_DENIED) if asked.changes() && cx.tree()?.read_only => {
+                return Err(cx.refuse(READ_ONLY, NtStatus::ACCESS_DENIED));
+            }
             Err(status) => return Err(status),
         }
     }
@@ -93,7 +96,7 @@ impl Asked {
         }
         let mut asked = Asked {
             request: OpenRequest {
-                path: SharePath::from_wire(request.name)?,
+                path: cx.share_path(request.name)?,
                 desired,
                 disposition,
                 options,
@@ -115,6 +118,12 @@ impl Asked {
         }
         asked.request.wants_maximal = asked.maximal_access.is_some();
         Ok(asked)
+    }
+
+    /// Whether it would change anything, or be able to.
+    fn changes(&self) -> bool {
+        self.request.desired.intersects(vfs::access::CHANGES)
+            || self.request.disposition != CreateDisposition::Open
     }
 
     fn heed(&mut self, context: RequestedContext<'_>) -> Result<(), NtStatus> {
@@ -210,8 +219,8 @@ async fn open(asked: &Asked, cx: &Context) -> Result<Done, NtStatus> {
             action,
             maximal,
         }),
-        Err(status) => {
-            cx.child.broker.close(grant.open).await;
+        Err(NotAdded { status, open }) => {
+            super::close::release(&cx.child, open).await;
             Err(status)
         }
     }

@@ -38,6 +38,7 @@ use crate::child::Child;
 use crate::dispatch::Progress;
 use crate::security::signing::SigningKey;
 use crate::state::{Connection, Logon, Open, Session, Tree};
+use crate::vfs::SharePath;
 
 /// What a handler may reach.
 pub struct Context {
@@ -177,8 +178,12 @@ pub async fn handle(command: Command, request: &[u8], cx: &Context) -> Result<Re
     }
 }
 
+/// Why nothing is changed through a tree connect that may only read.
+const READ_ONLY: &str = "the share is read only for this user (read only, read list)";
+
 /// What a request that can't be decoded is answered with.
-pub fn malformed(_: proto::wire::WireError) -> NtStatus {
+pub fn malformed(error: proto::wire::WireError) -> NtStatus {
+    tracing::debug!(%error, "a request can't be decoded");
     NtStatus::INVALID_PARAMETER
 }
 
@@ -191,6 +196,37 @@ impl Context {
     /// The tree connect.
     pub fn tree(&self) -> Result<&Rc<Tree>, NtStatus> {
         self.tree.as_ref().ok_or(NtStatus::NETWORK_NAME_DELETED)
+    }
+
+    /// Logs why the request is refused; gives the status back.
+    pub fn refuse(&self, why: &'static str, status: NtStatus) -> NtStatus {
+        let user = self.session.as_ref().map_or("", |session| &session.user);
+        match self.header.command() {
+            Ok(command) => {
+                let what = format_args!("{command:?} of {user:?}");
+                self.connection.refusals.tell(what, why, status)
+            }
+            Err(_) => status,
+        }
+    }
+
+    /// A path a client wrote. One that would leave the share is told.
+    pub fn share_path(&self, name: &[u8]) -> Result<SharePath, NtStatus> {
+        SharePath::from_wire(name).map_err(|status| self.path_refused(status))
+    }
+
+    /// Tells why a path is refused, if it is one that would leave the share.
+    pub fn path_refused(&self, status: NtStatus) -> NtStatus {
+        match status {
+            NtStatus::OBJECT_PATH_SYNTAX_BAD => {
+                self.refuse("a path with .. could lead out of the share", status)
+            }
+            NtStatus::INVALID_PARAMETER => self.refuse(
+                "a path must be relative to the share (MS-SMB2 3.3.5.9; MS-FSCC 2.4.42)",
+                status,
+            ),
+            _ => status,
+        }
     }
 
     /// The open a request names; all ones in a related request is the compound's.

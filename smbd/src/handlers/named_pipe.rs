@@ -48,7 +48,8 @@ pub(super) fn create(
     let served = Served::of(&cx.child.config, child::now);
     let pipe = NamedPipe::open(&name, served)?;
     let file = OpenFile::Pipe(Box::new(PipeOpen { pipe, granted }));
-    let open = cx.session()?.opens.insert(Rc::clone(tree), file)?;
+    let inserted = cx.session()?.opens.insert(Rc::clone(tree), file);
+    let open = inserted.map_err(|not_added| not_added.status)?;
     cx.chain_file.set(Some(open.id));
     let mut body = Vec::new();
     CreateResponse {

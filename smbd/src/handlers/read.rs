@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use proto::relay::Descriptor;
+use proto::smb2::rdma::Descriptors;
 use proto::smb2::read::{ReadRequest, ReadResponseFixed};
 use proto::smb2::{AccessMask, Channel, Dialect, NtStatus};
+use proto::wire::WireError;
 
 use super::{Context, Data, Response, malformed};
 use crate::dispatch::relay_descriptors;
@@ -14,11 +17,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     let request = ReadRequest::decode(request).map_err(malformed)?;
     let channel = channel_of(request.channel, cx)?;
     let descriptors = if channel.is_rdma_v1() && request.length > 0 {
-        let descriptors = request.descriptors().map_err(malformed)?;
-        if descriptors.total_length() < u64::from(request.length) {
-            return Err(NtStatus::INVALID_PARAMETER);
-        }
-        Some(relay_descriptors(descriptors)?)
+        Some(client_buffers(request.descriptors(), request.length, cx)?)
     } else {
         None
     };
@@ -96,6 +95,23 @@ pub(super) fn channel_of(raw: u32, cx: &Context) -> Result<Channel, NtStatus> {
         // No RDMA transform was negotiated.
         _ => Err(NtStatus::INVALID_PARAMETER),
     }
+}
+
+/// The client's buffers, which must hold the whole payload (MS-SMB2 3.3.5.12, 3.3.5.13).
+pub(super) fn client_buffers(
+    descriptors: Result<Descriptors<'_>, WireError>,
+    length: u32,
+    cx: &Context,
+) -> Result<Vec<Descriptor>, NtStatus> {
+    let refuse = |why| cx.refuse(why, NtStatus::INVALID_PARAMETER);
+    let descriptors = descriptors.map_err(|_| refuse("its buffer descriptors can't be decoded"))?;
+    if descriptors.len() == 0 {
+        return Err(refuse("it has no buffer descriptor"));
+    }
+    if descriptors.total_length() < u64::from(length) {
+        return Err(refuse("its buffer descriptors hold less than its payload"));
+    }
+    relay_descriptors(descriptors).map_err(|_| refuse("it has more than 256 buffer descriptors"))
 }
 
 /// Whether a file can have these bytes: offsets are signed 64-bit numbers.

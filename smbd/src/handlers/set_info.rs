@@ -12,7 +12,7 @@ use proto::smb2::set_info::{SetInfoRequest, SetInfoResponse};
 use proto::smb2::{AccessMask, FileTime, NtStatus};
 use proto::wire::WireError;
 
-use super::{Context, Response, malformed};
+use super::{Context, READ_ONLY, Response, malformed};
 use crate::state::{DiskOpen, Open};
 use crate::vfs::{SharePath, security_descriptor};
 
@@ -83,15 +83,15 @@ async fn set_file_information(
             set_disposition(disk, on, ignore_read_only, cx).await
         }
         FileInfoClass::Rename | FileInfoClass::RenameEx => {
-            let (target, replace) = new_name(buffer)?;
+            let (target, replace) = new_name(buffer).map_err(|status| cx.path_refused(status))?;
             disk.require_any(AccessMask::DELETE)?;
             let file = Arc::clone(&disk.file);
             cx.as_user(move || file.rename(&target, replace)).await
         }
         FileInfoClass::Link => {
-            let (target, replace) = new_name(buffer)?;
+            let (target, replace) = new_name(buffer).map_err(|status| cx.path_refused(status))?;
             if open.tree.read_only {
-                return Err(NtStatus::ACCESS_DENIED);
+                return Err(cx.refuse(READ_ONLY, NtStatus::ACCESS_DENIED));
             }
             let file = Arc::clone(&disk.file);
             cx.as_user(move || file.link(&target, replace)).await

@@ -3,6 +3,7 @@
 //! Who may is the configuration's: hosts, users, groups, guests. Group and account look-ups may
 //! block, so the decision is made on the pool.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use proto::smb2::{AccessMask, Dialect, NtStatus, utf16};
 
 use super::{Context, Response, malformed};
 use crate::config::{Share, ShareRight, hosts_admit};
+use crate::refusals::Refusals;
 use crate::security::users::Identity;
 use crate::state::{Session, Tree, TreeKind};
 use crate::sys::pool::RunAs;
@@ -44,6 +46,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             identity: Arc::clone(&session.identity),
             maximal_access: PIPE_ACCESS,
             read_only: false,
+            ended: Cell::new(false),
         })?
     } else {
         let share = cx.child.config.share(name).cloned().ok_or_else(|| {
@@ -61,6 +64,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             user: session.user.clone(),
             guest: session.is_guest(),
             peer: cx.connection.channel.peer().ip(),
+            refusals: Arc::clone(&cx.connection.refusals),
         };
         let access = cx
             .child
@@ -74,6 +78,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             identity: access.identity,
             maximal_access: access.maximal,
             read_only: access.read_only,
+            ended: Cell::new(false),
         })?
     };
     let mut body = Vec::new();
@@ -119,6 +124,7 @@ struct Question {
     user: String,
     guest: bool,
     peer: IpAddr,
+    refusals: Arc<Refusals>,
 }
 
 /// What a tree connect is given.
@@ -159,7 +165,7 @@ impl Question {
         })?;
         let read_only = right == ShareRight::ReadOnly;
         Ok(Access {
-            files: Arc::new(files),
+            files: Arc::new(files.telling(self.refusals.clone())),
             identity: self.forced_identity()?,
             maximal: match read_only {
                 true => AccessMask::FILE_GENERIC_READ | AccessMask::FILE_GENERIC_EXECUTE,
@@ -246,6 +252,7 @@ mod tests {
                 user: "alice".into(),
                 guest,
                 peer: IpAddr::from([10, 0, 0, 1]),
+                refusals: Arc::new(Refusals::of(([10, 0, 0, 1], 1).into())),
             }
             .decide()
             .map(|access| access.read_only)

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use proto::smb2::write::{WriteFlags, WriteRequest, WriteResponse};
 use proto::smb2::{AccessMask, CreateOptions, NtStatus};
 
-use super::read::{channel_of, is_in_a_file};
+use super::read::{channel_of, client_buffers, is_in_a_file};
 use super::{Context, Response, malformed};
-use crate::dispatch::relay_descriptors;
 use crate::sys::file;
 use crate::vfs::errno::status_of;
 
@@ -24,11 +23,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         request.data.len() as u32
     };
     let descriptors = if by_rdma && length > 0 {
-        let descriptors = request.descriptors().map_err(malformed)?;
-        if descriptors.total_length() < u64::from(length) {
-            return Err(NtStatus::INVALID_PARAMETER);
-        }
-        Some(relay_descriptors(descriptors)?)
+        Some(client_buffers(request.descriptors(), length, cx)?)
     } else {
         None
     };

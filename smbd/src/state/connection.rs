@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use proto::smb2::negotiate::{Capabilities, SecurityMode};
 use proto::smb2::{Dialect, Guid, SessionId};
@@ -10,6 +11,7 @@ use proto::smb2::{Dialect, Guid, SessionId};
 use super::session::Logon;
 use crate::channel::Channel;
 use crate::dispatch::{Requests, SequenceWindow};
+use crate::refusals::Refusals;
 use crate::security::encryption::Cipher;
 use crate::security::keys::PreauthHash;
 use crate::security::signing::SigningAlgorithm;
@@ -32,6 +34,8 @@ pub struct Connection {
     pub requests: RefCell<Requests>,
     /// A NEGOTIATE has arrived: the next one ends the connection (MS-SMB2 3.3.5.4).
     pub negotiating: Cell<bool>,
+    /// What its client was refused, for the log.
+    pub refusals: Arc<Refusals>,
     /// The broker counts it as this process's.
     pub claimed: Cell<bool>,
     authenticated: Cell<bool>,
@@ -73,6 +77,7 @@ impl Connection {
     pub fn new(id: u64, channel: Rc<dyn Channel>) -> Connection {
         Connection {
             id,
+            refusals: Arc::new(Refusals::of(channel.peer())),
             channel,
             negotiated: OnceCell::new(),
             window: RefCell::default(),

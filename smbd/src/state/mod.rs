@@ -10,6 +10,6 @@ mod session;
 mod tree;
 
 pub use connection::{Connection, Negotiated};
-pub use open::{DiskOpen, HeldLock, MAX_OPENS, Open, OpenFile, Opens, PipeOpen};
+pub use open::{DiskOpen, HeldLock, MAX_OPENS, NotAdded, Open, OpenFile, Opens, PipeOpen};
 pub use session::{Logon, Purpose, Session, Sessions};
 pub use tree::{Tree, TreeKind, Trees};

@@ -71,6 +71,14 @@ pub struct HeldLock {
     pub exclusive: bool,
 }
 
+/// An open that the table does not take.
+pub struct NotAdded {
+    /// Why.
+    pub status: NtStatus,
+    /// The open, in no table: whoever made it releases it (`handlers::close::release`).
+    pub open: Rc<Open>,
+}
+
 /// The opens of a session (Session.OpenTable).
 #[derive(Default)]
 pub struct Opens {
@@ -89,11 +97,26 @@ impl Opens {
             .ok_or(NtStatus::FILE_CLOSED)
     }
 
-    /// Adds an open. The session has as many as it may: INSUFFICIENT_RESOURCES.
-    pub fn insert(&self, tree: Rc<Tree>, file: OpenFile) -> Result<Rc<Open>, NtStatus> {
+    /// Adds an open. One that can't be added is given back, to be released: the tree connect or
+    /// session ended while it was opened (NETWORK_NAME_DELETED), or the session has as many as it
+    /// may (INSUFFICIENT_RESOURCES).
+    pub fn insert(&self, tree: Rc<Tree>, file: OpenFile) -> Result<Rc<Open>, NotAdded> {
         let mut table = self.table.borrow_mut();
-        if table.len() >= MAX_OPENS {
-            return Err(NtStatus::INSUFFICIENT_RESOURCES);
+        let refusal = if tree.ended.get() {
+            Some(NtStatus::NETWORK_NAME_DELETED)
+        } else if table.len() >= MAX_OPENS {
+            Some(NtStatus::INSUFFICIENT_RESOURCES)
+        } else {
+            None
+        };
+        if let Some(status) = refusal {
+            let open = Rc::new(Open {
+                id: FileId::RELATED,
+                tree,
+                file,
+                closed: Progress::default(),
+            });
+            return Err(NotAdded { status, open });
         }
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);

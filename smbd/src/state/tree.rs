@@ -35,6 +35,8 @@ pub struct Tree {
     pub maximal_access: AccessMask,
     /// Nothing may be changed through it, whatever the user's rights.
     pub read_only: bool,
+    /// It was ended: nothing is opened through it any more.
+    pub ended: Cell<bool>,
 }
 
 /// Session.TreeConnectTable.
@@ -95,11 +97,15 @@ impl Trees {
 
     /// Forgets a tree connect.
     pub fn remove(&self, id: TreeId) -> Option<Rc<Tree>> {
-        self.table.borrow_mut().remove(&id)
+        let tree = self.table.borrow_mut().remove(&id)?;
+        tree.ended.set(true);
+        Some(tree)
     }
 
     /// Forgets all of them.
     pub fn clear(&self) {
-        self.table.borrow_mut().clear();
+        for (_, tree) in self.table.borrow_mut().drain() {
+            tree.ended.set(true);
+        }
     }
 }

@@ -8,6 +8,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proto::smb2::NtStatus;
 use rustix::fs::{CWD, Mode, OFlags, RawDir, ResolveFlags, openat, openat2, readlink};
@@ -18,6 +19,7 @@ use super::metadata::proc_path;
 use super::name::{self, SharePath};
 use crate::config;
 use crate::config::CaseSensitive;
+use crate::refusals::Refusals;
 
 /// How a share treats names and new files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub struct Share {
     name: String,
     root: OwnedFd,
     options: ShareOptions,
+    /// Where it is told that a path led out of the share.
+    refusals: Option<Arc<Refusals>>,
 }
 
 /// What is at a path.
@@ -89,7 +93,14 @@ impl Share {
             name: name.to_owned(),
             root,
             options,
+            refusals: None,
         })
+    }
+
+    /// Tells there what the client of a connection is refused.
+    pub fn telling(mut self, refusals: Arc<Refusals>) -> Share {
+        self.refusals = Some(refusals);
+        self
     }
 
     /// Opens a configured share. Blocks.
@@ -126,7 +137,7 @@ impl Share {
         match self.open_beneath(path, OFlags::PATH) {
             Ok(file) => return Ok(Found::Existing(file, path.clone())),
             Err(Errno::NOENT) => {}
-            Err(errno) => return Err(lookup_status(errno)),
+            Err(errno) => return Err(self.walk_failed(path, errno)),
         }
         if self.options.case_sensitive {
             return Ok(Found::Missing(self.locate(path)?));
@@ -142,7 +153,7 @@ impl Share {
             .open_beneath(&directory, OFlags::PATH | OFlags::DIRECTORY)
             .map_err(|errno| match errno {
                 Errno::NOENT => NtStatus::OBJECT_PATH_NOT_FOUND,
-                other => lookup_status(other),
+                other => self.walk_failed(path, other),
             })?;
         Ok(Location {
             parent,
@@ -177,6 +188,25 @@ impl Share {
         Some(SharePath::from_disk(beneath.to_str()?))
     }
 
+    /// What a failed walk means: EXDEV is a path that would leave the share.
+    fn walk_failed(&self, path: &SharePath, errno: Errno) -> NtStatus {
+        let (why, status) = match errno {
+            Errno::XDEV => (
+                "a symbolic link leads out of the share",
+                NtStatus::ACCESS_DENIED,
+            ),
+            Errno::LOOP if !self.options.follow_symlinks => {
+                ("follow symlinks = no", NtStatus::ACCESS_DENIED)
+            }
+            Errno::AGAIN => return NtStatus::SHARING_VIOLATION,
+            other => return status_of(other),
+        };
+        if let Some(refusals) = &self.refusals {
+            refusals.tell(format_args!("{}:{path}", self.name), why, status);
+        }
+        status
+    }
+
     fn find_ignoring_case(&self, path: &SharePath) -> Result<Found, NtStatus> {
         let mut reached = SharePath::default();
         let mut components = path.components().peekable();
@@ -191,14 +221,14 @@ impl Share {
                     }
                     None => return Err(NtStatus::OBJECT_PATH_NOT_FOUND),
                 },
-                Err(errno) => return Err(lookup_status(errno)),
+                Err(errno) => return Err(self.walk_failed(path, errno)),
             };
         }
         match self.open_beneath(&reached, OFlags::PATH) {
             Ok(file) => Ok(Found::Existing(file, reached)),
             // Gone meanwhile, or a link that leads nowhere.
             Err(Errno::NOENT) => Ok(Found::Missing(self.locate(&reached)?)),
-            Err(errno) => Err(lookup_status(errno)),
+            Err(errno) => Err(self.walk_failed(path, errno)),
         }
     }
 
@@ -213,7 +243,7 @@ impl Share {
             // Entries of a directory that may only be traversed are found by their exact names.
             Err(Errno::ACCESS) => return Ok(None),
             Err(Errno::NOTDIR | Errno::NOENT) => return Err(NtStatus::OBJECT_PATH_NOT_FOUND),
-            Err(errno) => return Err(lookup_status(errno)),
+            Err(errno) => return Err(self.walk_failed(directory, errno)),
         };
         let mut buffer = [MaybeUninit::uninit(); ENTRIES_SIZE];
         let mut entries = RawDir::new(opened, &mut buffer);
@@ -232,15 +262,6 @@ impl Share {
 const RACES: usize = 16;
 /// Bytes one getdents call fills.
 pub const ENTRIES_SIZE: usize = 32 * 1024;
-
-/// What a failed walk means: EXDEV is a path that would leave the share.
-fn lookup_status(errno: Errno) -> NtStatus {
-    match errno {
-        Errno::XDEV => NtStatus::ACCESS_DENIED,
-        Errno::AGAIN => NtStatus::SHARING_VIOLATION,
-        other => status_of(other),
-    }
-}
 
 fn link_target(file: BorrowedFd<'_>) -> Option<PathBuf> {
     let target = readlink(proc_path(file), Vec::new()).ok()?;
