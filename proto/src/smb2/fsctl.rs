@@ -43,6 +43,9 @@ impl CtlCode {
     pub const LMR_REQUEST_RESILIENCY: Self = Self(0x0014_01D4);
     pub const QUERY_NETWORK_INTERFACE_INFO: Self = Self(0x0014_01FC);
     pub const VALIDATE_NEGOTIATE_INFO: Self = Self(0x0014_0204);
+    /// smbtorture's own, not Microsoft's: from now on the connection's READ responses have eight
+    /// bytes before their data. Tests that a client heeds DataOffset.
+    pub const SMBTORTURE_GLOBAL_READ_RESPONSE_BODY_PADDING8: Self = Self(0x8384_8023);
 }
 
 /// VALIDATE_NEGOTIATE_INFO request (MS-SMB2 2.2.31.4).

@@ -127,6 +127,8 @@ pub struct ReadResponseFixed {
     pub data_length: u32,
     pub data_remaining: u32,
     pub flags: u32,
+    /// Zero bytes between this part and the data; DataOffset says so to the client.
+    pub padding: u8,
 }
 
 impl ReadResponseFixed {
@@ -139,6 +141,7 @@ impl ReadResponseFixed {
             data_length: 0,
             data_remaining: written,
             flags: 0,
+            padding: 0,
         }
     }
 
@@ -148,19 +151,21 @@ impl ReadResponseFixed {
             data_length,
             data_remaining: 0,
             flags: 0,
+            padding: 0,
         }
     }
 
     pub fn encode(&self, out: &mut Vec<u8>) {
         let wire = ResponseWire {
             structure_size: 17.into(),
-            data_offset: Self::DATA_OFFSET,
+            data_offset: Self::DATA_OFFSET.saturating_add(self.padding),
             reserved: 0,
             data_length: self.data_length.into(),
             data_remaining: self.data_remaining.into(),
             flags: self.flags.into(),
         };
         out.extend_from_slice(zerocopy::IntoBytes::as_bytes(&wire));
+        out.resize(out.len() + usize::from(self.padding), 0);
     }
 }
 
@@ -180,6 +185,7 @@ impl<'a> ReadResponse<'a> {
             data_length: crate::wire::length_u32(self.data.len()),
             data_remaining: self.data_remaining,
             flags: self.flags,
+            padding: 0,
         }
         .encode(out);
         out.extend_from_slice(self.data);

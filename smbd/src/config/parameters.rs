@@ -251,6 +251,8 @@ parameters! {
         "users and their hashes, made by smbd passwd; empty is users in private dir";
     log_level: LogLevel = "info", "log level" | "debuglevel", Global, log_level, example "debug":
         "error, warn, info, debug or trace";
+    smbtorture: bool = "no", "smbd:FSCTL_SMBTORTURE", Global, boolean, example "no":
+        "lets smbtorture change how the server answers it; for tests alone";
     smbdirectd_user: String = "", "smbdirectd user", Global, account, example "smbdirectd":
         "Unix account of smbdirectd; empty is a number of its own";
     broker_user: String = "", "broker user", Global, account, example "smbd-broker":

@@ -6,7 +6,7 @@ use proto::smb2::fsctl::{
 };
 use proto::smb2::ioctl::{IoctlRequest, IoctlResponse};
 use proto::smb2::negotiate::Capabilities;
-use proto::smb2::{Dialect, NtStatus};
+use proto::smb2::{Dialect, FileId, NtStatus};
 
 use super::{Context, Response, malformed};
 
@@ -37,6 +37,15 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             let answer = super::named_pipe::transceive(&open, &request, cx).await?;
             status = answer.status();
             answer.data
+        }
+        CtlCode::SMBTORTURE_GLOBAL_READ_RESPONSE_BODY_PADDING8
+            if cx.child.config.global.smbtorture =>
+        {
+            if request.file_id != FileId::RELATED || !request.input.is_empty() {
+                return Err(NtStatus::INVALID_PARAMETER);
+            }
+            cx.connection.read_padding.set(8);
+            Vec::new()
         }
         CtlCode::PIPE_WAIT => {
             super::named_pipe::wait(&request, cx)?;

@@ -34,7 +34,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         let message = super::named_pipe::read(pipe, length, cx).await?;
         return Ok(Response {
             status: message.status(),
-            ..inline(message.data)
+            ..inline(message.data, cx.connection.read_padding.get())
         });
     }
     let disk = open.disk()?;
@@ -53,7 +53,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         let count = bytes.len() as u32;
         check_count(count, length, minimum)?;
         disk.position.set(offset + u64::from(count));
-        return Ok(inline(bytes));
+        return Ok(inline(bytes, cx.connection.read_padding.get()));
     };
     let payload = cx.connection.channel.payload(length).await?;
     let slice = payload.slice();
@@ -129,8 +129,11 @@ fn check_count(count: u32, length: u32, minimum: u32) -> Result<(), NtStatus> {
     Ok(())
 }
 
-fn inline(bytes: Vec<u8>) -> Response {
-    let fixed = ReadResponseFixed::inline(bytes.len() as u32);
+fn inline(bytes: Vec<u8>, padding: u8) -> Response {
+    let fixed = ReadResponseFixed {
+        padding,
+        ..ReadResponseFixed::inline(bytes.len() as u32)
+    };
     Response {
         data: Data::Bytes(bytes),
         ..answer(fixed)

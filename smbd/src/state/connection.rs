@@ -36,6 +36,8 @@ pub struct Connection {
     pub negotiating: Cell<bool>,
     /// What its client was refused, for the log.
     pub refusals: Arc<Refusals>,
+    /// Zero bytes between a READ response and its data; see `smbd:FSCTL_SMBTORTURE`.
+    pub read_padding: Cell<u8>,
     /// The broker counts it as this process's.
     pub claimed: Cell<bool>,
     authenticated: Cell<bool>,
@@ -78,6 +80,7 @@ impl Connection {
         Connection {
             id,
             refusals: Arc::new(Refusals::of(channel.peer())),
+            read_padding: Cell::new(0),
             channel,
             negotiated: OnceCell::new(),
             window: RefCell::default(),
