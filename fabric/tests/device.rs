@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use fabric::rdma::{
     Access, CmEventKind, Completion, Device, EventChannel, Fabric, Identifier, Operation,
-    ProtectionDomain, QueuePair, QueuePairLimits, ReceiveBuffers, Slab, Status, WorkRequest,
+    ProtectionDomain, QueuePair, QueuePairLimits, ReceiveBuffers, Slab, Status, Transport,
+    WorkRequest,
 };
 use tempfile::TempDir;
 
@@ -52,9 +53,15 @@ fn end(channel: &Rc<EventChannel>, identifier: Identifier) -> End {
 impl Pair {
     /// Two ends of one thread; the active one has `depth` RDMA READs at a time.
     fn connected(depth: u8) -> Pair {
+        Pair::connected_over(Transport::InfiniBand, depth)
+    }
+
+    fn connected_over(transport: Transport, depth: u8) -> Pair {
         let folder = tempfile::tempdir().unwrap();
         let address = "10.9.0.1".parse().unwrap();
-        Fabric::new(folder.path(), "simulated0", address).enter();
+        let mut fabric = Fabric::new(folder.path(), "simulated0", address);
+        fabric.devices[0].transport = transport;
+        fabric.enter();
         let server = "10.9.0.1:445".parse().unwrap();
         let passive_channel = EventChannel::new().unwrap();
         let listener = Identifier::new(&passive_channel).unwrap();
@@ -233,6 +240,23 @@ fn access_the_peer_did_not_give_fails_both_ends() {
         assert_eq!(ended(&passive).len(), 1, "its receive is flushed");
         assert_eq!(passive[0].status, Status::Flushed);
     }
+}
+
+#[test]
+fn on_iwarp_a_read_needs_a_sink_the_peer_may_write_to() {
+    let outcome = |transport, access| {
+        let mut pair = Pair::connected_over(transport, 1);
+        let (address, token) = pair.passive.slab.region().remote(0);
+        pair.active.slab = Slab::new(&pair.active.domain, 64, access).unwrap();
+        let read = Operation::Read { address, token };
+        pair.active.post(1, read, 8, true);
+        let (active, _) = pair.turn();
+        (failed(&active), active[0].status == Status::Success)
+    };
+    let (done, refused) = ((vec![], true), (vec![(1, 4)], false));
+    assert_eq!(outcome(Transport::InfiniBand, Access::Local), done);
+    assert_eq!(outcome(Transport::Iwarp, Access::RemoteWrite), done);
+    assert_eq!(outcome(Transport::Iwarp, Access::Local), refused);
 }
 
 #[test]
