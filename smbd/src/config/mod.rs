@@ -28,7 +28,9 @@ pub use parameters::{Global, Parameter, RdmaSettings, Scope, Share, parameter_li
 pub use report::{CheckReport, check_config, describe_parameters};
 pub use transports::{Transport, TransportSpec, Transports};
 pub use users::{NameMatch, ShareRight};
-pub use values::{CaseSensitive, LogLevel, MapToGuest, Protocol, RdmaDevices, ServerSigning};
+pub use values::{
+    CaseSensitive, LogLevel, MapToGuest, Protocol, RdmaDevices, ServerEncryption, ServerSigning,
+};
 
 use crate::security::ntlm::ServerNames;
 use error::Problems;

@@ -219,6 +219,8 @@ parameters! {
         "newest dialect spoken";
     server_signing: ServerSigning = "auto", "server signing", Global, server_signing, example "mandatory":
         "whether sessions must be signed: auto, mandatory, disabled";
+    server_smb_encrypt: ServerEncryption = "if_required", "server smb encrypt" | "smb encrypt", Global, server_encryption, example "required":
+        "whether sessions are encrypted (3.0 and later): off, if_required, desired, required";
     server_multi_channel_support: bool = "yes", "server multi channel support", Global, boolean, example "no":
         "lets one client use several connections at once";
     interfaces: Vec<InterfaceSpec> = "", "interfaces", Global, interfaces, example "eth* \"10.0.0.1;speed=100000000000,capability=RDMA\"":

@@ -51,6 +51,7 @@ show_as_displayed!(
     u32,
     u64,
     Mode,
+    ServerEncryption,
     ServerSigning,
     Protocol,
     MapToGuest,
@@ -262,6 +263,19 @@ words! {
     /// A client that does not sign gets no session.
     Mandatory = "mandatory" | "required" | "force",
     Disabled = "disabled",
+}
+
+words! {
+    /// Whether sessions are encrypted.
+    ServerEncryption, server_encryption, "off, if_required, desired and required":
+    /// A client that asks for encryption gets it.
+    IfRequired = "if_required" | "default" | "auto" | "enabled",
+    /// Nobody gets it.
+    Off = "off" | "no" | "false" | "disabled",
+    /// A client that can is told to encrypt.
+    Desired = "desired",
+    /// A client that can't encrypt gets no session.
+    Required = "required" | "mandatory" | "force",
 }
 
 words! {

@@ -162,6 +162,11 @@ fn verify(
         };
     };
     let key = session.signing_key(connection.id);
+    // MS-SMB2 3.3.5.2.9: in such a session nothing but SESSION_SETUP may be in the clear.
+    if session.encrypt_data && command != Ok(Command::SessionSetup) {
+        sender.signing_key = key;
+        return Err(NtStatus::ACCESS_DENIED);
+    }
     if session.signing_required.get() {
         sender.signing_key.clone_from(&key);
     }

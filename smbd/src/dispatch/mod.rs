@@ -130,7 +130,7 @@ fn receive(
 fn decrypt(
     child: &Child,
     connection: &Connection,
-    message: Vec<u8>,
+    mut message: Vec<u8>,
 ) -> Result<(Vec<u8>, Option<Rc<Session>>), String> {
     if !message.starts_with(&TRANSFORM_PROTOCOL_ID) {
         return Ok((message, None));
@@ -145,8 +145,8 @@ fn decrypt(
         .cipher
         .as_ref()
         .ok_or("an encrypted message of a session without a cipher (MS-SMB2 3.3.5.2.1.1)")?;
-    let plain = cipher
-        .open(&header, message)
+    cipher
+        .open(&mut message)
         .map_err(|error| error.to_string())?;
-    Ok((plain, Some(session)))
+    Ok((message, Some(session)))
 }

@@ -177,10 +177,11 @@ impl<'a> Replies<'a> {
             let sealed = session
                 .cipher
                 .as_ref()
-                .and_then(|cipher| cipher.seal(session.id, &pieces).ok());
+                .map(|cipher| cipher.seal(session.id, &pieces));
             match sealed {
-                Some(message) => pieces = vec![message],
-                None => return self.connection.end("a reply can't be encrypted"),
+                Some(Ok(message)) => pieces = vec![message],
+                Some(Err(used_up)) => return self.connection.end(used_up.to_string()),
+                None => return self.connection.end("a reply of a session without a cipher"),
             }
         }
         self.connection.channel.send(Outgoing {

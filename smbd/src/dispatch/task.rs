@@ -229,12 +229,12 @@ fn check_payload(
     encrypted: bool,
 ) -> Result<(), NtStatus> {
     if rdma.by_rdma {
-        let must_sign = admitted
+        let must_protect = admitted
             .session
             .as_ref()
-            .is_some_and(|session| session.signing_required.get());
+            .is_some_and(|session| session.signing_required.get() || session.encrypt_data);
         // A signature or cipher covers the message, not what RDMA moves beside it.
-        if (must_sign || encrypted) && !child.config.rdma.allow_unprotected_payload {
+        if (must_protect || encrypted) && !child.config.rdma.allow_unprotected_payload {
             return Err(connection.refusals.tell(
                 format_args!("{:?} by RDMA", admitted.command),
                 "its payload would be neither signed nor encrypted \

@@ -14,7 +14,7 @@ use proto::smb2::{Command, Dialect, FileTime, Header, MessageId, NtStatus};
 use super::{Context, PreauthTarget, Response, malformed};
 use crate::channel::{Outgoing, Reading, Transport};
 use crate::child::{self, Child};
-use crate::config::{Global, ServerSigning};
+use crate::config::{Global, ServerEncryption, ServerSigning};
 use crate::security::encryption::Cipher;
 use crate::security::keys::PreauthHash;
 use crate::security::signing::SigningAlgorithm;
@@ -27,8 +27,6 @@ const SIGNING_PREFERENCE: [SigningAlgorithm; 3] = [
     SigningAlgorithm::AesCmac,
     SigningAlgorithm::HmacSha256,
 ];
-/// Ciphers, best first.
-const CIPHER_PREFERENCE: [Cipher; 2] = [Cipher::Aes128Gcm, Cipher::Aes256Gcm];
 const DIALECTS: [Dialect; 4] = [
     Dialect::Smb311,
     Dialect::Smb302,
@@ -61,7 +59,7 @@ async fn answer(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
     let global = &cx.child.config.global;
     let dialect = choose_dialect(&request, global)?;
     let contexts = match dialect {
-        Dialect::Smb311 => Contexts::choose(&request)?,
+        Dialect::Smb311 => Contexts::choose(&request, global)?,
         _ => Contexts::default(),
     };
     cx.child
@@ -72,6 +70,14 @@ async fn answer(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
         Dialect::Smb300 | Dialect::Smb302 => SigningAlgorithm::AesCmac,
         _ => SigningAlgorithm::HmacSha256,
     };
+    let capabilities = capabilities(dialect, request.capabilities, global);
+    let cipher = match contexts.cipher {
+        Some(chosen) => chosen,
+        // 3.0 and 3.0.2 know one cipher, and settle on it by a capability.
+        None => capabilities
+            .contains(Capabilities::ENCRYPTION)
+            .then_some(Cipher::Aes128Ccm),
+    };
     let sizes = Sizes::of(&cx.connection, global);
     let negotiated = Negotiated {
         dialect,
@@ -79,10 +85,10 @@ async fn answer(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
         client_capabilities: request.capabilities,
         client_security_mode: request.security_mode,
         client_dialects: request.dialects().collect(),
-        capabilities: capabilities(dialect, request.capabilities, global),
+        capabilities,
         security_mode: security_mode(global),
         signing,
-        cipher: contexts.cipher.flatten(),
+        cipher,
         max_transact: sizes.transact,
         max_read: sizes.read,
         max_write: sizes.write,
@@ -173,6 +179,13 @@ fn capabilities(dialect: Dialect, client: Capabilities, global: &Global) -> Capa
     {
         capabilities |= Capabilities::MULTI_CHANNEL;
     }
+    // 3.1.1 settles it by a negotiate context instead (MS-SMB2 3.3.5.4).
+    if matches!(dialect, Dialect::Smb300 | Dialect::Smb302)
+        && global.server_smb_encrypt != ServerEncryption::Off
+        && client.contains(Capabilities::ENCRYPTION)
+    {
+        capabilities |= Capabilities::ENCRYPTION;
+    }
     capabilities
 }
 
@@ -225,7 +238,7 @@ struct Contexts {
 }
 
 impl Contexts {
-    fn choose(request: &NegotiateRequest<'_>) -> Result<Contexts, NtStatus> {
+    fn choose(request: &NegotiateRequest<'_>, global: &Global) -> Result<Contexts, NtStatus> {
         let mut preauth = None;
         let mut signing = None;
         let mut ciphers = None;
@@ -263,6 +276,7 @@ impl Contexts {
                     .find(|algorithm| offered.contains(algorithm.id()))
             }
         };
+        let allowed = global.server_smb_encrypt != ServerEncryption::Off;
         let cipher = match ciphers {
             None => None,
             Some(data) => {
@@ -270,9 +284,9 @@ impl Contexts {
                 if offered.iter().len() == 0 {
                     return Err(NtStatus::INVALID_PARAMETER);
                 }
-                let common = CIPHER_PREFERENCE
+                let common = Cipher::PREFERENCE
                     .into_iter()
-                    .find(|cipher| offered.contains(cipher.id()));
+                    .find(|cipher| allowed && offered.contains(cipher.id()));
                 Some(common)
             }
         };
@@ -361,7 +375,10 @@ mod tests {
             })
             .collect();
         let element = offer(&[0x0311], &raw);
-        Contexts::choose(&NegotiateRequest::decode(&element).unwrap())
+        Contexts::choose(
+            &NegotiateRequest::decode(&element).unwrap(),
+            &Global::default(),
+        )
     }
 
     fn preauth() -> (ContextType, Vec<u8>) {
@@ -442,10 +459,26 @@ mod tests {
             contexts_of(&[preauth(), context]).map(|contexts| contexts.cipher)
         };
         assert_eq!(contexts_of(&[preauth()]).unwrap().cipher, None);
-        assert_eq!(chosen(&[4, 2, 1]), Ok(Some(Some(Cipher::Aes128Gcm))));
+        assert_eq!(chosen(&[4, 2, 1, 3]), Ok(Some(Some(Cipher::Aes128Gcm))));
         assert_eq!(chosen(&[4, 3]), Ok(Some(Some(Cipher::Aes256Gcm))));
-        assert_eq!(chosen(&[1]), Ok(Some(None)), "told that there is none");
+        assert_eq!(chosen(&[1, 3]), Ok(Some(Some(Cipher::Aes128Ccm))));
+        assert_eq!(chosen(&[0x55]), Ok(Some(None)), "told that there is none");
         assert_eq!(chosen(&[]), Err(NtStatus::INVALID_PARAMETER));
+    }
+
+    #[test]
+    fn encryption_is_a_capability_before_3_1_1_alone() {
+        let global = Global::default();
+        let has = |dialect, global: &Global| {
+            capabilities(dialect, Capabilities::all(), global).contains(Capabilities::ENCRYPTION)
+        };
+        assert!(has(Dialect::Smb302, &global));
+        assert!(!has(Dialect::Smb210, &global) && !has(Dialect::Smb311, &global));
+        let off = Global {
+            server_smb_encrypt: ServerEncryption::Off,
+            ..Global::default()
+        };
+        assert!(!has(Dialect::Smb302, &off));
     }
 
     #[test]

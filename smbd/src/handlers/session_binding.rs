@@ -9,7 +9,7 @@ use std::rc::Rc;
 use proto::smb2::{Dialect, HEADER_SIZE, NtStatus};
 
 use super::Context;
-use crate::security::encryption::MessageCipher;
+use crate::security::encryption::SessionCipher;
 use crate::security::keys::KeySchedule;
 use crate::security::ntlm::SessionKey;
 use crate::security::signing::SigningKey;
@@ -50,7 +50,7 @@ pub fn check(
         return Err(NtStatus::INVALID_PARAMETER);
     }
     // MS-SMB2 3.3.5.5, step 4: the session's messages must be readable on each of its channels.
-    if session.cipher.as_ref().map(MessageCipher::cipher) != negotiated.cipher {
+    if session.cipher.as_ref().map(SessionCipher::cipher) != negotiated.cipher {
         return Err(NtStatus::INVALID_PARAMETER);
     }
     let verified = element

@@ -16,8 +16,8 @@ use proto::smb2::{Dialect, NtStatus, SessionId};
 
 use super::{Context, PreauthTarget, Response, malformed, session_binding};
 use crate::child;
-use crate::config::{MapToGuest, ServerSigning};
-use crate::security::encryption::MessageCipher;
+use crate::config::{MapToGuest, ServerEncryption, ServerSigning};
+use crate::security::encryption::{End, SessionCipher};
 use crate::security::keys::KeySchedule;
 use crate::security::ntlm::Acceptor;
 use crate::security::signing::SigningKey;
@@ -228,8 +228,22 @@ async fn establish(
         .and(negotiated.cipher)
         .and_then(|cipher| {
             let keys = schedule.cipher_keys(&key, cipher.key_length())?;
-            MessageCipher::new(cipher, &keys)
+            Some(SessionCipher::new(cipher, &keys, End::Server))
         });
+    let encrypt_data = match global.server_smb_encrypt {
+        ServerEncryption::Off | ServerEncryption::IfRequired => false,
+        ServerEncryption::Desired => cipher.is_some(),
+        ServerEncryption::Required if cipher.is_none() => {
+            tracing::warn!(
+                peer = %cx.connection.channel.peer(),
+                dialect = ?negotiated.dialect,
+                ?user,
+                "refused: server smb encrypt = required, and this client or guest can't encrypt"
+            );
+            return Err(NtStatus::ACCESS_DENIED);
+        }
+        ServerEncryption::Required => true,
+    };
     let asked = request.security_mode | negotiated.client_security_mode;
     let client_signs = asked.contains(SecurityMode::SIGNING_REQUIRED);
     let signing_required = signing_key.is_some() && (must_sign || client_signs);
@@ -242,6 +256,7 @@ async fn establish(
         client_guid: negotiated.client_guid,
         signing_key: signing_key.clone(),
         cipher,
+        encrypt_data,
         signing_required: signing_required.into(),
         application_key,
         opens: Opens::default(),
@@ -260,7 +275,9 @@ async fn establish(
         session = format_args!("{:#x}", id.0),
         "logged on"
     );
-    let mut response = response(session_flags(kind), &authenticated.reply);
+    let mut flags = session_flags(kind);
+    flags.set(SessionFlags::ENCRYPT_DATA, encrypt_data);
+    let mut response = response(flags, &authenticated.reply);
     // Signed whenever there is a key; 3.1.1 clients insist on it.
     response.header.signing_key = signing_key;
     Ok(response)

@@ -1,72 +1,136 @@
-//! Encrypted messages of SMB 3.1.1 (MS-SMB2 3.1.4.3, 3.1.5.1): AES-128-GCM and AES-256-GCM.
+//! SMB 3.x encryption (MS-SMB2 3.1.4.3, 3.2.5.1.1, 3.3.5.2.1.1): whole messages behind a transform
+//! header, sealed and opened with a session's two keys.
 //!
-//! Called by dispatch: a message is opened before anything of it is parsed, and its replies are
-//! sealed as one. A session has one cipher for all its channels, so no nonce is used twice.
+//! Dispatch calls it; it knows no session but its number. Each nonce is used once: they are counted
+//! up, and a session ends before its count could wrap.
 
 use std::cell::Cell;
 use std::fmt;
 
+use aes::{Aes128, Aes256};
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ccm::aead::{AeadInOut, KeyInit};
+use ccm::consts::{U11, U16};
 use proto::smb2::SessionId;
 use proto::smb2::negotiate_context::cipher;
 use proto::smb2::transform::TransformHeader;
+use proto::wire::WireError;
 
 use super::keys::{CipherKeyLength, CipherKeys};
 
-const TAG_LENGTH: usize = 16;
+const TAG: usize = 16;
+const CCM_NONCE: usize = 11;
+const GCM_NONCE: usize = 12;
 
-/// Connection.CipherId (MS-SMB2 2.2.3.1.2), as far as it is spoken here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+type Ccm128 = ccm::Ccm<Aes128, U16, U11>;
+type Ccm256 = ccm::Ccm<Aes256, U16, U11>;
+
+/// Connection.CipherId.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cipher {
+    Aes128Ccm,
     Aes128Gcm,
+    Aes256Ccm,
     Aes256Gcm,
 }
 
 impl Cipher {
-    /// The identifier on the wire.
+    /// All of them, in the order in which Windows prefers them.
+    pub const PREFERENCE: [Cipher; 4] = [
+        Cipher::Aes128Gcm,
+        Cipher::Aes128Ccm,
+        Cipher::Aes256Gcm,
+        Cipher::Aes256Ccm,
+    ];
+
+    /// Its number in a negotiate context (MS-SMB2 2.2.3.1.2).
     pub fn id(self) -> u16 {
         match self {
+            Cipher::Aes128Ccm => cipher::AES_128_CCM,
             Cipher::Aes128Gcm => cipher::AES_128_GCM,
+            Cipher::Aes256Ccm => cipher::AES_256_CCM,
             Cipher::Aes256Gcm => cipher::AES_256_GCM,
         }
     }
 
-    /// Length of its keys.
+    /// The cipher of that number.
+    pub fn from_id(id: u16) -> Option<Cipher> {
+        Self::PREFERENCE
+            .into_iter()
+            .find(|cipher| cipher.id() == id)
+    }
+
+    /// How long its keys are.
     pub fn key_length(self) -> CipherKeyLength {
         match self {
-            Cipher::Aes128Gcm => CipherKeyLength::Bits128,
-            Cipher::Aes256Gcm => CipherKeyLength::Bits256,
+            Cipher::Aes128Ccm | Cipher::Aes128Gcm => CipherKeyLength::Bits128,
+            Cipher::Aes256Ccm | Cipher::Aes256Gcm => CipherKeyLength::Bits256,
+        }
+    }
+
+    fn nonce_length(self) -> usize {
+        match self {
+            Cipher::Aes128Ccm | Cipher::Aes256Ccm => CCM_NONCE,
+            Cipher::Aes128Gcm | Cipher::Aes256Gcm => GCM_NONCE,
         }
     }
 }
 
-/// A message that is not what its transform header says, or was changed on the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an encrypted message is cut, changed or made with another key (MS-SMB2 3.3.5.2.1.1)")]
-pub struct NotAuthentic;
-
-/// The keys of a session, ready for use.
-pub struct MessageCipher {
-    cipher: Cipher,
-    from_client: LessSafeKey,
-    to_client: LessSafeKey,
-    sealed: Cell<u64>,
+/// Which end of a session holds the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Server,
+    Client,
 }
 
-impl MessageCipher {
-    /// `keys` are as long as the cipher wants.
-    pub fn new(cipher: Cipher, keys: &CipherKeys) -> Option<MessageCipher> {
-        let algorithm = match cipher {
-            Cipher::Aes128Gcm => &AES_128_GCM,
-            Cipher::Aes256Gcm => &AES_256_GCM,
+/// Why a message can't be opened. All of them end the connection.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{0} (MS-SMB2 2.2.41)")]
+    Malformed(#[from] WireError),
+    #[error("the transform header says {announced} bytes, {present} follow (MS-SMB2 3.3.5.2.1.1)")]
+    Size { announced: u32, present: usize },
+    #[error("the transform header's flags are {0:#x}, not \"encrypted\" (MS-SMB2 3.3.5.2.1.1)")]
+    Flags(u16),
+    #[error("a message was encrypted with another key, or changed on its way")]
+    Forged,
+}
+
+/// The session has used up its nonces; it must end.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the session has sealed as many messages as its key is good for; log on anew")]
+pub struct NoncesUsedUp;
+
+/// A session's cipher: both keys and the count of nonces.
+pub struct SessionCipher {
+    cipher: Cipher,
+    sealing: Key,
+    opening: Key,
+    next_nonce: Cell<u64>,
+}
+
+impl fmt::Debug for SessionCipher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SessionCipher({:?})", self.cipher)
+    }
+}
+
+impl SessionCipher {
+    /// The cipher of one end of a session.
+    ///
+    /// # Panics
+    /// If the keys were not made for this cipher's length.
+    pub fn new(cipher: Cipher, keys: &CipherKeys, end: End) -> SessionCipher {
+        let (sealing, opening) = match end {
+            End::Server => (&keys.server_to_client, &keys.client_to_server),
+            End::Client => (&keys.client_to_server, &keys.server_to_client),
         };
-        let key = |bytes: &[u8]| UnboundKey::new(algorithm, bytes).ok().map(LessSafeKey::new);
-        Some(MessageCipher {
+        SessionCipher {
             cipher,
-            from_client: key(&keys.client_to_server)?,
-            to_client: key(&keys.server_to_client)?,
-            sealed: Cell::new(0),
-        })
+            sealing: Key::new(cipher, sealing),
+            opening: Key::new(cipher, opening),
+            next_nonce: Cell::new(1),
+        }
     }
 
     /// Which it is.
@@ -74,134 +138,233 @@ impl MessageCipher {
         self.cipher
     }
 
-    /// The plain message of an encrypted one, whose transform header is `header`.
-    pub fn open(
+    /// The whole encrypted message of a message given in pieces.
+    pub fn seal(
         &self,
-        header: &TransformHeader,
-        mut message: Vec<u8>,
-    ) -> Result<Vec<u8>, NotAuthentic> {
-        let length = message.len().saturating_sub(TransformHeader::SIZE);
-        if header.original_message_size as usize != length
-            || header.flags != TransformHeader::FLAG_ENCRYPTED
-        {
-            return Err(NotAuthentic);
-        }
-        let authenticated = message
-            .get(TransformHeader::AUTHENTICATED_OFFSET..TransformHeader::SIZE)
-            .ok_or(NotAuthentic)?
-            .to_vec();
-        message.extend_from_slice(&header.signature);
-        let length = self
-            .from_client
-            .open_within(
-                nonce(header)?,
-                Aad::from(authenticated),
-                &mut message,
-                TransformHeader::SIZE..,
-            )
-            .map_err(|_| NotAuthentic)?
-            .len();
-        message.truncate(length);
-        Ok(message)
-    }
-
-    /// The encrypted message of a plain one, given in pieces.
-    pub fn seal(&self, session: SessionId, pieces: &[Vec<u8>]) -> Result<Vec<u8>, NotAuthentic> {
-        let count = self.sealed.get();
-        self.sealed.set(count.checked_add(1).ok_or(NotAuthentic)?);
+        session: SessionId,
+        pieces: &[impl AsRef<[u8]>],
+    ) -> Result<Vec<u8>, NoncesUsedUp> {
+        let count = self.next_nonce.get();
+        self.next_nonce
+            .set(count.checked_add(1).ok_or(NoncesUsedUp)?);
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&count.to_le_bytes());
+        let length: usize = pieces.iter().map(|piece| piece.as_ref().len()).sum();
         let mut header = TransformHeader {
-            signature: [0; TAG_LENGTH],
-            nonce: [0; 16],
-            original_message_size: 0,
+            signature: [0; 16],
+            nonce,
+            original_message_size: u32::try_from(length).unwrap_or(u32::MAX),
             flags: TransformHeader::FLAG_ENCRYPTED,
             session_id: session,
         };
-        header.nonce[..8].copy_from_slice(&count.to_le_bytes());
-        let length: usize = pieces.iter().map(Vec::len).sum();
-        header.original_message_size = u32::try_from(length).map_err(|_| NotAuthentic)?;
         let mut message = Vec::with_capacity(TransformHeader::SIZE + length);
         header.encode(&mut message);
-        let authenticated = message
-            .get(TransformHeader::AUTHENTICATED_OFFSET..)
-            .unwrap_or_default()
-            .to_vec();
-        pieces
-            .iter()
-            .for_each(|piece| message.extend_from_slice(piece));
-        let (_, plain) = message
-            .split_at_mut_checked(TransformHeader::SIZE)
-            .ok_or(NotAuthentic)?;
-        let tag = self
-            .to_client
-            .seal_in_place_separate_tag(nonce(&header)?, Aad::from(authenticated), plain)
-            .map_err(|_| NotAuthentic)?;
-        // The signature follows the protocol identifier.
-        message
-            .iter_mut()
-            .skip(4)
-            .zip(tag.as_ref())
-            .for_each(|(place, byte)| *place = *byte);
+        for piece in pieces {
+            message.extend_from_slice(piece.as_ref());
+        }
+        let (head, body) = message.split_at_mut(TransformHeader::SIZE);
+        let authenticated = &head[TransformHeader::AUTHENTICATED_OFFSET..];
+        let nonce = &nonce[..self.cipher.nonce_length()];
+        header.signature = self.sealing.seal(nonce, authenticated, body);
+        head[4..20].copy_from_slice(&header.signature);
         Ok(message)
     }
-}
 
-impl fmt::Debug for MessageCipher {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "MessageCipher({:?}, redacted)", self.cipher)
+    /// Opens an encrypted message: what is left of it is the plain one.
+    pub fn open(&self, message: &mut Vec<u8>) -> Result<(), OpenError> {
+        let header = TransformHeader::decode(message)?;
+        let present = message.len() - TransformHeader::SIZE;
+        if header.original_message_size as usize != present {
+            return Err(OpenError::Size {
+                announced: header.original_message_size,
+                present,
+            });
+        }
+        if header.flags != TransformHeader::FLAG_ENCRYPTED {
+            return Err(OpenError::Flags(header.flags));
+        }
+        let (head, body) = message.split_at_mut(TransformHeader::SIZE);
+        let authenticated = &head[TransformHeader::AUTHENTICATED_OFFSET..];
+        let nonce = &header.nonce[..self.cipher.nonce_length()];
+        if !self
+            .opening
+            .open(nonce, authenticated, body, &header.signature)
+        {
+            return Err(OpenError::Forged);
+        }
+        message.drain(..TransformHeader::SIZE);
+        Ok(())
     }
 }
 
-/// GCM uses the first 12 of the header's 16 bytes (MS-SMB2 2.2.41).
-fn nonce(header: &TransformHeader) -> Result<Nonce, NotAuthentic> {
-    let bytes = header.nonce.first_chunk::<12>().ok_or(NotAuthentic)?;
-    Ok(Nonce::assume_unique_for_key(*bytes))
+enum Key {
+    Gcm(LessSafeKey),
+    Ccm128(Box<Ccm128>),
+    Ccm256(Box<Ccm256>),
+}
+
+const LENGTH: &str = "the key is as long as its cipher wants";
+const SIZE: &str = "no SMB2 message is as long as an AEAD's limit";
+
+impl Key {
+    fn new(cipher: Cipher, key: &[u8]) -> Key {
+        let gcm = |algorithm| {
+            let key = UnboundKey::new(algorithm, key).expect(LENGTH);
+            Key::Gcm(LessSafeKey::new(key))
+        };
+        match cipher {
+            Cipher::Aes128Gcm => gcm(&AES_128_GCM),
+            Cipher::Aes256Gcm => gcm(&AES_256_GCM),
+            Cipher::Aes128Ccm => Key::Ccm128(Ccm128::new_from_slice(key).expect(LENGTH).into()),
+            Cipher::Aes256Ccm => Key::Ccm256(Ccm256::new_from_slice(key).expect(LENGTH).into()),
+        }
+    }
+
+    fn seal(&self, nonce: &[u8], authenticated: &[u8], body: &mut [u8]) -> [u8; TAG] {
+        match self {
+            Key::Gcm(key) => {
+                let nonce = Nonce::try_assume_unique_for_key(nonce).expect(LENGTH);
+                let tag = key
+                    .seal_in_place_separate_tag(nonce, Aad::from(authenticated), body)
+                    .expect(SIZE);
+                tag.as_ref().try_into().expect(LENGTH)
+            }
+            Key::Ccm128(key) => seal_ccm(&**key, nonce, authenticated, body),
+            Key::Ccm256(key) => seal_ccm(&**key, nonce, authenticated, body),
+        }
+    }
+
+    /// Decrypts in place; false if the tag is wrong.
+    fn open(&self, nonce: &[u8], authenticated: &[u8], body: &mut [u8], tag: &[u8; TAG]) -> bool {
+        match self {
+            Key::Gcm(key) => {
+                let nonce = Nonce::try_assume_unique_for_key(nonce).expect(LENGTH);
+                key.open_in_place_separate_tag(nonce, Aad::from(authenticated), tag, body)
+                    .is_ok()
+            }
+            Key::Ccm128(key) => open_ccm(&**key, nonce, authenticated, body, tag),
+            Key::Ccm256(key) => open_ccm(&**key, nonce, authenticated, body, tag),
+        }
+    }
+}
+
+fn seal_ccm<K>(key: &K, nonce: &[u8], authenticated: &[u8], body: &mut [u8]) -> [u8; TAG]
+where
+    K: AeadInOut<NonceSize = U11, TagSize = U16>,
+{
+    let nonce = nonce.try_into().expect(LENGTH);
+    let tag = key
+        .encrypt_inout_detached(&nonce, authenticated, body.into())
+        .expect(SIZE);
+    tag.into()
+}
+
+fn open_ccm<K>(
+    key: &K,
+    nonce: &[u8],
+    authenticated: &[u8],
+    body: &mut [u8],
+    tag: &[u8; TAG],
+) -> bool
+where
+    K: AeadInOut<NonceSize = U11, TagSize = U16>,
+{
+    let nonce = nonce.try_into().expect(LENGTH);
+    key.decrypt_inout_detached(&nonce, authenticated, body.into(), tag.into())
+        .is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A cipher and its mirror image, the client's.
-    fn pair(cipher: Cipher) -> (MessageCipher, MessageCipher) {
+    fn ends(cipher: Cipher) -> (SessionCipher, SessionCipher) {
         let length = cipher.key_length() as usize;
-        let keys = |first: u8, second: u8| CipherKeys {
-            client_to_server: vec![first; length],
-            server_to_client: vec![second; length],
+        let keys = CipherKeys {
+            client_to_server: (0..length as u8).collect(),
+            server_to_client: vec![0x5a; length],
         };
         (
-            MessageCipher::new(cipher, &keys(1, 2)).unwrap(),
-            MessageCipher::new(cipher, &keys(2, 1)).unwrap(),
+            SessionCipher::new(cipher, &keys, End::Client),
+            SessionCipher::new(cipher, &keys, End::Server),
         )
     }
 
     #[test]
-    fn what_one_side_seals_the_other_opens_and_no_two_messages_look_alike() {
-        for cipher in [Cipher::Aes128Gcm, Cipher::Aes256Gcm] {
-            let (server, client) = pair(cipher);
-            let pieces = [b"head".to_vec(), b"data".to_vec()];
-            let first = server.seal(SessionId(7), &pieces).unwrap();
-            let second = server.seal(SessionId(7), &pieces).unwrap();
-            assert_ne!(first, second);
-            let header = TransformHeader::decode(&first).unwrap();
-            assert_eq!(header.session_id, SessionId(7));
-            assert_eq!(client.open(&header, first).unwrap(), b"headdata");
+    fn what_one_end_seals_the_other_opens_with_each_cipher() {
+        for cipher in Cipher::PREFERENCE {
+            assert_eq!(Cipher::from_id(cipher.id()), Some(cipher));
+            let (client, server) = ends(cipher);
+            for message in [&b""[..], b"x", &[7; 100_000]] {
+                let (first, second) = message.split_at(message.len() / 2);
+                let mut sealed = client.seal(SessionId(9), &[first, second]).unwrap();
+                let header = TransformHeader::decode(&sealed).unwrap();
+                assert_eq!(header.session_id, SessionId(9));
+                if message.len() > 16 {
+                    assert_ne!(&sealed[TransformHeader::SIZE..], message);
+                }
+                server.open(&mut sealed).unwrap();
+                assert_eq!(sealed, message);
+                let mut answer = server.seal(SessionId(9), &[message]).unwrap();
+                client.open(&mut answer).unwrap();
+                assert_eq!(answer, message);
+            }
         }
     }
 
     #[test]
-    fn a_changed_or_cut_message_is_not_opened() {
-        let (server, client) = pair(Cipher::Aes128Gcm);
-        let sealed = server.seal(SessionId(7), &[vec![9; 40]]).unwrap();
-        for place in 4..sealed.len() {
-            let mut changed = sealed.clone();
-            changed[place] ^= 1;
-            let header = TransformHeader::decode(&changed).unwrap();
-            // The nonce's last four bytes are not used, but they are authenticated.
-            assert!(client.open(&header, changed).is_err(), "byte {place}");
+    fn a_changed_byte_anywhere_is_noticed() {
+        for cipher in Cipher::PREFERENCE {
+            let (client, server) = ends(cipher);
+            let sealed = client.seal(SessionId(1), &[b"a plain message"]).unwrap();
+            for at in 0..sealed.len() {
+                let mut changed = sealed.clone();
+                changed[at] ^= 0x40;
+                // The unused tail of the nonce field is authenticated too.
+                assert!(server.open(&mut changed).is_err(), "{cipher:?}, byte {at}");
+            }
+            for length in 0..sealed.len() {
+                assert!(server.open(&mut sealed[..length].to_vec()).is_err());
+            }
         }
-        let header = TransformHeader::decode(&sealed).unwrap();
-        for length in 0..sealed.len() {
-            assert!(client.open(&header, sealed[..length].to_vec()).is_err());
-        }
+    }
+
+    #[test]
+    fn the_keys_of_the_two_directions_differ() {
+        let (client, _) = ends(Cipher::Aes128Gcm);
+        let mut sealed = client.seal(SessionId(1), &[b"reflected"]).unwrap();
+        assert!(matches!(client.open(&mut sealed), Err(OpenError::Forged)));
+    }
+
+    #[test]
+    fn no_nonce_is_used_twice_and_the_last_one_never() {
+        let (client, _) = ends(Cipher::Aes256Gcm);
+        let nonce = |sealed: &[u8]| TransformHeader::decode(sealed).unwrap().nonce;
+        let first = client.seal(SessionId(1), &[b"x"]).unwrap();
+        let second = client.seal(SessionId(1), &[b"x"]).unwrap();
+        assert_ne!(nonce(&first), nonce(&second));
+        client.next_nonce.set(u64::MAX);
+        assert_eq!(client.seal(SessionId(1), &[b"x"]), Err(NoncesUsedUp));
+    }
+
+    #[test]
+    fn gcm_gives_a_published_value() {
+        // Test case 4 of the GCM specification: AES-128, 12-byte nonce, 20 bytes of extra data.
+        let hex = |text: &str| -> Vec<u8> {
+            (0..text.len() / 2)
+                .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
+                .collect()
+        };
+        let key = Key::new(Cipher::Aes128Gcm, &hex("feffe9928665731c6d6a8f9467308308"));
+        let mut body = hex(
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72\
+             1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
+        );
+        let tag = key.seal(
+            &hex("cafebabefacedbaddecaf888"),
+            &hex("feedfacedeadbeeffeedfacedeadbeefabaddad2"),
+            &mut body,
+        );
+        assert_eq!(tag.to_vec(), hex("5bc94fbc3221a5db94fae95ae7121a47"));
     }
 }

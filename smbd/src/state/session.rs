@@ -12,7 +12,7 @@ use std::sync::Arc;
 use proto::smb2::{Dialect, Guid, NtStatus, SessionId};
 
 use super::{Opens, Trees};
-use crate::security::encryption::MessageCipher;
+use crate::security::encryption::SessionCipher;
 use crate::security::keys::{Key128, PreauthHash};
 use crate::security::signing::SigningKey;
 use crate::security::spnego::{Authenticator, LogonKind};
@@ -39,7 +39,9 @@ pub struct Session {
     /// Session.SigningKey: proves that whoever binds a further channel holds the session.
     pub signing_key: Option<Rc<SigningKey>>,
     /// Session.EncryptionKey and Session.DecryptionKey, where a cipher was negotiated.
-    pub cipher: Option<MessageCipher>,
+    pub cipher: Option<SessionCipher>,
+    /// Session.EncryptData: what is not encrypted is refused.
+    pub encrypt_data: bool,
     /// Session.SigningRequired.
     pub signing_required: Cell<bool>,
     /// Session.ApplicationKey, for protocols on named pipes.
