@@ -4,6 +4,7 @@
 #   SMBDIRECT_BIN_DIR  our programs   BENCH_COUNT  connections timed one by one (1000)
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+: "${SMBDIRECT_BIN_DIR:?names the folder of our programs; './x bench handoff' sets it}"
 . "$root/tests/bench/report.sh"
 . "$root/tests/bench/servers.sh"
 

@@ -5,6 +5,7 @@
 #   SMBDIRECT_QEMU_KERNEL  bzImage for the emulated machine; without it that part is skipped
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+: "${SMBDIRECT_BIN_DIR:?names the folder of our programs; './x bench rdma' sets it}"
 . "$root/tests/bench/report.sh"
 
 write_rows() {

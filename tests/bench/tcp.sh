@@ -3,6 +3,7 @@
 #   SMBDIRECT_BIN_DIR  our programs   BENCH_ROUNDS (2)   BENCH_MIB  size of the large file (1024)   BENCH_FILES (2000)
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+: "${SMBDIRECT_BIN_DIR:?names the folder of our programs; './x bench tcp' sets it}"
 . "$root/tests/bench/report.sh"
 . "$root/tests/bench/servers.sh"
 
