@@ -94,10 +94,11 @@ impl Sid {
         *self == Sid::everyone() || (self.authority == AUTHORITY_NT && self.subauthorities == [11])
     }
 
-    /// S-1-5-88-3-mode, by which Unix clients hand over permission bits as they are.
+    /// S-1-5-88-3-mode, by which Unix clients hand over permission bits as they are. Not the three
+    /// above them: a program that runs as its owner is not to be made over the network.
     fn mode(&self) -> Option<u32> {
         match self.subauthorities[..] {
-            [88, 3, mode] if self.authority == AUTHORITY_NT => Some(mode & 0o7777),
+            [88, 3, mode] if self.authority == AUTHORITY_NT => Some(mode & 0o777),
             _ => None,
         }
     }
@@ -273,7 +274,8 @@ fn read_dacl(bytes: &[u8], offset: u32, metadata: &Metadata) -> Result<Option<u3
     }
     let [owner, group, everyone] = allowed;
     let special = metadata.mode & 0o7000;
-    Ok(exact.or(Some(special | owner << 6 | group << 3 | everyone)))
+    let bits = exact.unwrap_or(owner << 6 | group << 3 | everyone);
+    Ok(Some(special | bits))
 }
 
 fn bits(mask: AccessMask) -> u32 {
@@ -343,6 +345,22 @@ mod tests {
             decode(&bytes, SecurityInformation::DACL, &metadata),
             Ok(Some(0o400))
         );
+    }
+
+    #[test]
+    fn a_mode_handed_over_changes_no_set_user_id_bit() {
+        let handed_over = |mode: u32, metadata: &Metadata| {
+            let mut bytes = Vec::new();
+            let mut writer = Writer::new(&mut bytes);
+            writer.u8(1).u8(0).u16(SELF_RELATIVE | DACL_PRESENT);
+            writer.zeros(12).u32(20);
+            let entry = (Sid::new(AUTHORITY_NT, &[88, 3, mode]), AccessMask::empty());
+            write_dacl(&mut writer, &[entry]);
+            decode(&bytes, SecurityInformation::DACL, metadata)
+        };
+        assert_eq!(handed_over(0o640, &metadata(0o755)), Ok(Some(0o640)));
+        assert_eq!(handed_over(0o6755, &metadata(0o644)), Ok(Some(0o755)));
+        assert_eq!(handed_over(0o700, &metadata(0o1777)), Ok(Some(0o1700)));
     }
 
     #[test]
