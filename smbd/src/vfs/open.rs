@@ -138,6 +138,7 @@ fn open_existing(
     if asks_for_all {
         granted |= maximal;
     }
+    check_delete_on_close(request, granted)?;
 
     let flags = data_flags(granted | (needed & AccessMask::WRITE_DATA), is_directory);
     let descriptor = match flags {
@@ -191,6 +192,7 @@ fn create(
     } else {
         needed
     };
+    check_delete_on_close(request, granted)?;
     let is_directory = request.options.contains(CreateOptions::DIRECTORY_FILE);
     let descriptor = if is_directory {
         create_directory(share, &location, granted)?
@@ -208,6 +210,16 @@ fn create(
     };
     store_new_attributes(&opened.file, request.attributes)?;
     Ok(opened)
+}
+
+/// MS-SMB2 3.3.5.9: FILE_DELETE_ON_CLOSE takes the right to delete. What was asked for is not what
+/// was granted: of MAXIMUM_ALLOWED a read-only share or directory leaves no DELETE.
+fn check_delete_on_close(request: &OpenRequest, granted: AccessMask) -> Result<(), NtStatus> {
+    let deletes = request.options.contains(CreateOptions::DELETE_ON_CLOSE);
+    match deletes && !granted.contains(AccessMask::DELETE) {
+        true => Err(NtStatus::ACCESS_DENIED),
+        false => Ok(()),
+    }
 }
 
 fn create_file(share: &Share, location: &Location) -> Result<OwnedFd, NtStatus> {

@@ -446,3 +446,32 @@ fn a_hard_link_is_another_name_of_the_same_file() {
     let other = Metadata::of(fs::File::open(fixture.path("second")).unwrap().as_fd()).unwrap();
     assert_eq!(other.key, file.key());
 }
+
+#[test]
+fn a_file_of_a_read_only_share_is_not_deleted_by_its_close_whatever_is_asked_for() {
+    let fixture = fixture();
+    fs::write(fixture.path("f"), b"content").unwrap();
+    let open_with = |desired, ceiling| {
+        let request = OpenRequest {
+            desired,
+            ceiling,
+            options: CreateOptions::DELETE_ON_CLOSE,
+            ..request("f", CreateDisposition::OpenIf)
+        };
+        open(&fixture.share, &request).map(|opened| opened.granted)
+    };
+    let read_only = AccessMask::FILE_GENERIC_READ | AccessMask::FILE_GENERIC_EXECUTE;
+    for desired in [
+        AccessMask::MAXIMUM_ALLOWED,
+        AccessMask::MAXIMUM_ALLOWED | AccessMask::READ_DATA,
+        AccessMask::DELETE,
+    ] {
+        assert_eq!(
+            open_with(desired, read_only),
+            Err(NtStatus::ACCESS_DENIED),
+            "{desired:?}"
+        );
+    }
+    let granted = open_with(AccessMask::MAXIMUM_ALLOWED, AccessMask::FILE_ALL_ACCESS).unwrap();
+    assert!(granted.contains(AccessMask::DELETE));
+}
