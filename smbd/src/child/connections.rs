@@ -131,7 +131,7 @@ impl Child {
     /// released one by one.
     pub fn take_session(&self, session: &Session) -> Vec<Rc<Open>> {
         self.sessions.remove(session.id);
-        session.trees.clear();
+        session.trees.end();
         session.opens.remove_all(None)
     }
 

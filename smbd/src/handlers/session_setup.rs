@@ -114,6 +114,7 @@ async fn step(
                 }
                 Purpose::Renew(session) => renew(cx, session, &authenticated),
                 Purpose::Bind(session) => {
+                    still_connected(cx)?;
                     same_user(cx, session, &authenticated)?;
                     let key = session_binding::bind(
                         cx,
@@ -211,6 +212,7 @@ async fn establish(
         return Err(NtStatus::ACCESS_DENIED);
     }
     let (user, identity) = identify(cx, &authenticated, users).await?;
+    still_connected(cx)?;
     let hash = logon.hash.borrow();
     let schedule = match negotiated.dialect {
         Dialect::Smb311 => KeySchedule::Smb311(&hash),
@@ -293,6 +295,15 @@ fn renew(
     let mut response = response(session_flags(session.kind), &authenticated.reply);
     response.header.signing_key = session.signing_key(cx.connection.id);
     Ok(response)
+}
+
+/// A connection that was lost while its user was looked up gets no session: it has let go of its
+/// sessions already, and one more would never end.
+fn still_connected(cx: &Context) -> Result<(), NtStatus> {
+    match cx.connection.ended() {
+        Some(_) => Err(NtStatus::CONNECTION_DISCONNECTED),
+        None => Ok(()),
+    }
 }
 
 /// A session's user stays the same, on each of its channels.

@@ -44,6 +44,8 @@ pub struct Tree {
 pub struct Trees {
     table: RefCell<HashMap<TreeId, Rc<Tree>>>,
     last: Cell<u32>,
+    /// The session has ended: nothing is added any more.
+    ended: Cell<bool>,
 }
 
 impl Tree {
@@ -66,6 +68,7 @@ impl Default for Trees {
         Trees {
             table: RefCell::default(),
             last: Cell::new(0),
+            ended: Cell::new(false),
         }
     }
 }
@@ -78,6 +81,11 @@ impl Trees {
 
     /// Adds the tree connect `make` builds with a fresh identifier.
     pub fn add(&self, make: impl FnOnce(TreeId) -> Tree) -> Result<Rc<Tree>, NtStatus> {
+        if self.ended.get() {
+            // A TREE_CONNECT under way while its session ended: what is opened through it, in the
+            // same compound, would outlive the session.
+            return Err(NtStatus::USER_SESSION_DELETED);
+        }
         let mut table = self.table.borrow_mut();
         if table.len() >= MAX_TREES {
             return Err(NtStatus::INSUFFICIENT_RESOURCES);
@@ -102,10 +110,42 @@ impl Trees {
         Some(tree)
     }
 
-    /// Forgets all of them.
-    pub fn clear(&self) {
+    /// Forgets all of them, with the session they belong to.
+    pub fn end(&self) {
+        self.ended.set(true);
         for (_, tree) in self.table.borrow_mut().drain() {
             tree.ended.set(true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect(trees: &Trees) -> Result<Rc<Tree>, NtStatus> {
+        let identity = Identity {
+            user: "alice".into(),
+            uid: 1000,
+            gid: 1000,
+            groups: vec![1000],
+        };
+        trees.add(|id| Tree {
+            id,
+            kind: TreeKind::Pipe,
+            identity: Arc::new(identity),
+            maximal_access: AccessMask::FILE_ALL_ACCESS,
+            read_only: false,
+            ended: Cell::new(false),
+        })
+    }
+
+    #[test]
+    fn an_ended_session_takes_no_tree_connect_any_more() {
+        let trees = Trees::default();
+        let tree = connect(&trees).unwrap();
+        trees.end();
+        assert!(tree.ended.get() && trees.find(tree.id).is_none());
+        assert_eq!(connect(&trees).err(), Some(NtStatus::USER_SESSION_DELETED));
     }
 }
