@@ -1,7 +1,8 @@
-//! How handlers make file calls: on the pool, as the tree connect's user or as the server.
+//! How handlers make file calls: on the pool, as the tree connect's user, data calls included.
 //!
-//! What opens, names or changes a file's metadata runs as the user, and the kernel decides. Data
-//! of an open descriptor moves as the server: the open already decided.
+//! The open decided whether data may move, and the kernel asks who moves it all the same: quotas
+//! and the blocks a file system keeps for root count for the caller of a write, and only a write
+//! of somebody without root's rights takes a program's set-user-id bit away.
 
 use std::sync::Arc;
 
@@ -18,13 +19,5 @@ impl Context {
     ) -> Result<T, NtStatus> {
         let identity = Arc::clone(&self.tree()?.identity);
         self.child.pool.run(RunAs::User(identity), call).await?
-    }
-
-    /// Runs a call on an open descriptor as the server.
-    pub(super) async fn as_server<T: Send + 'static>(
-        &self,
-        call: impl FnOnce() -> Result<T, NtStatus> + Send + 'static,
-    ) -> Result<T, NtStatus> {
-        self.child.pool.run(RunAs::Server, call).await?
     }
 }

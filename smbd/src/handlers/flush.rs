@@ -13,7 +13,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     let disk = open.disk()?;
     disk.require_any(AccessMask::WRITE_DATA | AccessMask::APPEND_DATA)?;
     let file = Arc::clone(&disk.file);
-    cx.as_server(move || file.flush()).await?;
+    cx.as_user(move || file.flush()).await?;
     let mut body = Vec::new();
     FlushResponse.encode(&mut body);
     Ok(Response::of(body))

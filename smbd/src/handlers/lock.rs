@@ -162,7 +162,7 @@ async fn set(disk: &DiskOpen, kind: Lock, range: &HeldLock, cx: &Context) -> Res
         // Locks no byte, and conflicts with nothing.
         return Ok(());
     }
-    cx.as_server(move || file.lock(kind, offset, length)).await
+    cx.as_user(move || file.lock(kind, offset, length)).await
 }
 
 fn wanted_lock(element: &LockElement) -> Result<HeldLock, NtStatus> {

@@ -49,7 +49,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             opened.check_locks(false, offset, length.into())?;
             file::read(opened.descriptor(), length, offset).map_err(status_of)
         };
-        let bytes = cx.as_server(read).await?;
+        let bytes = cx.as_user(read).await?;
         let count = bytes.len() as u32;
         check_count(count, length, minimum)?;
         disk.position.set(offset + u64::from(count));
@@ -62,7 +62,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         opened.check_locks(false, offset, length.into())?;
         file::read_into_payload(opened.descriptor(), &slice, length, offset).map_err(status_of)
     };
-    let count = cx.as_server(read).await?;
+    let count = cx.as_user(read).await?;
     check_count(count, length, minimum)?;
     disk.position.set(offset + u64::from(count));
     Ok(Response {

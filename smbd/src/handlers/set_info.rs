@@ -62,13 +62,13 @@ async fn set_file_information(
             let wanted = FileEndOfFileInfo::decode(buffer).map_err(too_short)?;
             let size = size_of_file(disk, wanted.end_of_file)?;
             let file = Arc::clone(&disk.file);
-            cx.as_server(move || file.set_end_of_file(size)).await
+            cx.as_user(move || file.set_end_of_file(size)).await
         }
         FileInfoClass::Allocation => {
             let wanted = FileAllocationInfo::decode(buffer).map_err(too_short)?;
             let size = size_of_file(disk, wanted.allocation_size)?;
             let file = Arc::clone(&disk.file);
-            cx.as_server(move || file.set_allocation(size)).await
+            cx.as_user(move || file.set_allocation(size)).await
         }
         FileInfoClass::Disposition => {
             let wanted = FileDispositionInfo::decode(buffer).map_err(too_short)?;

@@ -60,7 +60,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
                 opened.check_locks(true, offset, length.into())?;
                 file::write(opened.descriptor(), &bytes, offset, durable).map_err(status_of)
             };
-            cx.as_server(write).await?
+            cx.as_user(write).await?
         }
         Some(descriptors) => {
             let payload = cx.connection.channel.fetch(descriptors, length).await?;
@@ -70,7 +70,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
                 file::write_from_payload(opened.descriptor(), &slice, length, offset, durable)
                     .map_err(status_of)
             };
-            let written = cx.as_server(write).await;
+            let written = cx.as_user(write).await;
             // Only now may the extent be used for something else.
             drop(payload);
             written?

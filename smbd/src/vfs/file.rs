@@ -1,8 +1,7 @@
 //! An open file or directory: what can be asked of it and done to it by its descriptor.
 //!
-//! Every method may block and runs on a pool thread. What the descriptor alone decides (size,
-//! data) may run as the server; what needs the user's rights (names, owner, times) runs as the
-//! session's user. Which rights the open was granted is the handlers' to check.
+//! Every method may block and runs on a pool thread, as the session's user. Which rights the open
+//! was granted is the handlers' to check.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
