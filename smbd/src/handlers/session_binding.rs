@@ -24,7 +24,13 @@ pub fn check(
     cx: &Context,
     negotiated: &Negotiated,
 ) -> Result<Rc<Session>, NtStatus> {
-    if !negotiated.dialect.is_smb3() || !cx.child.config.global.server_multi_channel_support {
+    if !cx.child.config.global.server_multi_channel_support {
+        return Err(cx.refuse(
+            "server multi channel support = no",
+            NtStatus::REQUEST_NOT_ACCEPTED,
+        ));
+    }
+    if !negotiated.dialect.is_smb3() {
         return Err(NtStatus::REQUEST_NOT_ACCEPTED);
     }
     let session = cx

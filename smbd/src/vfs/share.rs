@@ -82,13 +82,8 @@ impl Share {
     /// Opens the directory of a share. Blocks.
     pub fn open(name: &str, path: &Path, options: ShareOptions) -> Result<Share, NtStatus> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, path, flags, Mode::empty()).map_err(|errno| {
-            tracing::warn!(
-                "share {name}: its directory {} cannot be opened ({errno}); create it or correct its path",
-                path.display()
-            );
-            NtStatus::BAD_NETWORK_NAME
-        })?;
+        let root =
+            openat(CWD, path, flags, Mode::empty()).map_err(|_| NtStatus::BAD_NETWORK_NAME)?;
         Ok(Share {
             name: name.to_owned(),
             root,
