@@ -35,6 +35,8 @@ pub struct ServerBuilder {
     global: String,
     shares: Vec<(String, String)>,
     fabric: Option<PathBuf>,
+    /// Shares on a file system of their own, and its size as mount says it.
+    volumes: Vec<(String, String)>,
 }
 
 impl ServerBuilder {
@@ -53,6 +55,13 @@ impl ServerBuilder {
     /// Serves SMB Direct too, on the simulated fabric in this folder, at 10.9.0.1.
     pub fn on_fabric(mut self, fabric: &Path) -> Self {
         self.fabric = Some(fabric.to_owned());
+        self
+    }
+
+    /// Puts a share on a file system of this size, in memory and in a mount namespace of the
+    /// server's own: nobody else sees it.
+    pub fn volume(mut self, share: &str, size: &str) -> Self {
+        self.volumes.push((share.into(), size.into()));
         self
     }
 
@@ -75,9 +84,9 @@ impl ServerBuilder {
         for (user, password) in [(USER, PASSWORD), (OTHER_USER, OTHER_PASSWORD)] {
             add_user(&smbd, folder.path(), user, password);
         }
-        let mut command = Command::new(&smbd);
+        let mut command = self.command(&smbd, folder.path());
         if let Some(fabric) = &self.fabric {
-            command = Command::new(programs_on_fabric(folder.path(), &smbd)?);
+            command = self.command(&programs_on_fabric(folder.path(), &smbd)?, folder.path());
             command
                 .env("SMBDIRECT_FABRIC", fabric)
                 .env("SMBDIRECT_FABRIC_DEVICES", "simulated0=10.9.0.1");
@@ -99,6 +108,24 @@ impl ServerBuilder {
         };
         server.wait_until_up();
         Ok(server)
+    }
+
+    /// Starts `smbd`, behind a shell that mounts its volumes where it has any.
+    fn command(&self, smbd: &Path, folder: &Path) -> Command {
+        if self.volumes.is_empty() {
+            return Command::new(smbd);
+        }
+        let mut script = String::from("set -e; ");
+        for (share, size) in &self.volumes {
+            let path = folder.join("shares").join(share);
+            let at = path.display();
+            script += &format!("mount -t tmpfs -o mode=0777,size={size} tmpfs {at}; ");
+        }
+        script += "exec \"$0\" \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        command.arg(smbd);
+        command
     }
 
     fn configuration(&self, folder: &Path, port: u16) -> String {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use proto::smb2::NtStatus;
 
 pub use connection::{Connection, Negotiated, Offer, Reply};
-pub use files::{OpenOptions, create_body, split};
+pub use files::{OpenOptions, create_body, read_body, split, write_rdma_body};
 pub use rdma::{Access, ExposedMemory, RdmaTransport};
 pub use session::{Session, Tree};
 pub use tcp::Tcp;

@@ -1,0 +1,209 @@
+//! Who gets no session, or none that may do as it likes: passwords, guests, dialects, signatures,
+//! further channels.
+
+use proto::smb2::fsctl::CtlCode;
+use proto::smb2::ioctl::IoctlRequest;
+use proto::smb2::negotiate::{Capabilities, SecurityMode};
+use proto::smb2::session_setup::{SessionFlags, SessionSetupFlags, SessionSetupRequest};
+use proto::smb2::{Command, Dialect, FileId, NtStatus, SessionId, TreeId};
+use smbd::security::ntlm::Credentials;
+use tests::client::{ClientError, Offer};
+use tests::server::{PASSWORD, Server, USER};
+
+use super::scene::{Client, Scene, connect, speaking, status};
+
+const SHARE: &str = "    read only = no";
+
+#[test]
+fn a_wrong_password_is_a_logon_failure() {
+    let Some(mut scene) = Scene::plain() else {
+        return;
+    };
+    for (user, password) in [(USER, "Secret-2"), (USER, ""), ("stranger", PASSWORD)] {
+        let refused = scene.refused("a logon failed", |server| {
+            connect(server, Offer::default())
+                .unwrap()
+                .log_on(user, password)
+        });
+        assert_eq!(status(refused), NtStatus::LOGON_FAILURE, "{user}");
+    }
+}
+
+/// `map to guest = bad user`: who is not known becomes a guest, who is must know the password.
+#[test]
+fn a_guest_is_made_of_unknown_users_alone_and_let_in_where_guests_are() {
+    let Some(mut scene) = Scene::of(
+        Server::builder()
+            .global("map to guest = bad user")
+            .share("share", SHARE)
+            .share("open", "    guest ok = yes"),
+    ) else {
+        return;
+    };
+    let refused = scene.refused("a logon failed", |server| {
+        connect(server, Offer::default())
+            .unwrap()
+            .log_on(USER, "wrong")
+    });
+    assert_eq!(status(refused), NtStatus::LOGON_FAILURE);
+    let refused = scene.refused("guest ok = no", |server| {
+        let mut connection = connect(server, Offer::default()).unwrap();
+        let session = connection.log_on("stranger", "anything").unwrap();
+        assert_eq!(session.flags, SessionFlags::IS_GUEST);
+        connection.tree_connect(session, "open").unwrap();
+        connection.tree_connect(session, "share")
+    });
+    assert_eq!(status(refused), NtStatus::ACCESS_DENIED);
+}
+
+#[test]
+fn a_dialect_out_of_bounds_is_not_supported() {
+    let cases = [
+        ("server min protocol = SMB3_02", Dialect::Smb300),
+        ("server min protocol = SMB3_11", Dialect::Smb210),
+        ("server max protocol = SMB3_02", Dialect::Smb311),
+        ("server max protocol = SMB2_10", Dialect::Smb300),
+    ];
+    for (setting, dialect) in cases {
+        let builder = Server::builder().global(setting).share("share", SHARE);
+        let Some(mut scene) = Scene::of(builder) else {
+            return;
+        };
+        let refused = scene.refused("NEGOTIATE is refused", |server| {
+            connect(server, Offer::only(dialect)).map(|_| ())
+        });
+        assert_eq!(status(refused), NtStatus::NOT_SUPPORTED, "{setting}");
+    }
+}
+
+fn must_sign() -> Option<Scene> {
+    Scene::of(
+        Server::builder()
+            .global("server signing = mandatory")
+            .global("map to guest = bad user")
+            .share("share", "    read only = no\n    guest ok = yes"),
+    )
+}
+
+fn credentials() -> Credentials {
+    Credentials::with_password(USER, "WORKGROUP", PASSWORD)
+}
+
+#[test]
+fn an_unsigned_request_is_denied_where_signing_is_mandatory() {
+    let Some(mut scene) = must_sign() else {
+        return;
+    };
+    let refused = scene.refused("it is not signed", |server| {
+        let mut connection = speaking(server, Dialect::Smb302);
+        assert!(
+            connection
+                .negotiated()
+                .security_mode
+                .contains(SecurityMode::SIGNING_REQUIRED)
+        );
+        let session = connection.log_on_with(credentials(), false).unwrap();
+        connection.tree_connect(session, "share")
+    });
+    assert_eq!(status(refused), NtStatus::ACCESS_DENIED);
+    // 3.1.1 ends the connection instead (MS-SMB2 3.3.5.7).
+    let lost = scene.refused("MS-SMB2 3.3.5.", |server| {
+        let mut connection = speaking(server, Dialect::Smb311);
+        let session = connection.log_on_with(credentials(), false).unwrap();
+        connection.tree_connect(session, "share")
+    });
+    assert!(
+        matches!(&lost, Err(ClientError::Closed))
+            || lost.as_ref().err().and_then(ClientError::status) == Some(NtStatus::ACCESS_DENIED),
+        "{lost:?}"
+    );
+}
+
+#[test]
+fn a_guest_gets_no_session_where_signing_is_mandatory() {
+    let Some(mut scene) = must_sign() else {
+        return;
+    };
+    let refused = scene.refused("a guest is refused", |server| {
+        connect(server, Offer::default())
+            .unwrap()
+            .log_on("stranger", "anything")
+    });
+    assert_eq!(status(refused), NtStatus::ACCESS_DENIED);
+}
+
+#[test]
+fn a_wrong_signature_is_denied() {
+    let Some(mut scene) = Scene::plain() else {
+        return;
+    };
+    let refused = scene.refused("a signature is wrong", |server| {
+        let mut client = Client::of(server, "share");
+        let other = smbd::security::signing::SigningKey::new(
+            client.connection.negotiated().signing,
+            &smbd::security::keys::KeySchedule::Smb30
+                .signing_key(&smbd::security::ntlm::SessionKey::from_bytes([7; 16])),
+        );
+        let header = client
+            .connection
+            .header(Command::Logoff, Some(client.session.id), TreeId(0));
+        client.connection.use_key(client.session.id, other);
+        let message = client.connection.submit(header, &[4, 0, 0, 0]).unwrap();
+        client.connection.forget_key(client.session.id);
+        client.connection.wait(message).unwrap().header.status
+    });
+    assert_eq!(refused, NtStatus::ACCESS_DENIED);
+}
+
+#[test]
+fn no_further_channel_is_bound_where_multichannel_is_off() {
+    let Some(mut scene) = Scene::of(
+        Server::builder()
+            .global("server multi channel support = no")
+            .share("share", SHARE),
+    ) else {
+        return;
+    };
+    let refused = scene.refused("server multi channel support = no", |server| {
+        let offer = Offer {
+            capabilities: Capabilities::all(),
+            ..Offer::default()
+        };
+        let mut first = connect(server, offer.clone()).unwrap();
+        let told = first.negotiated().capabilities;
+        assert!(!told.contains(Capabilities::MULTI_CHANNEL), "{told:?}");
+        let session = first.log_on(USER, PASSWORD).unwrap();
+        let mut second = connect(server, offer).unwrap();
+        let mut body = Vec::new();
+        SessionSetupRequest {
+            flags: SessionSetupFlags::BINDING,
+            security_mode: SecurityMode::SIGNING_ENABLED,
+            capabilities: Capabilities::empty(),
+            channel: 0,
+            previous_session_id: SessionId(0),
+            security_buffer: &[0x60, 0],
+        }
+        .encode(&mut body);
+        let header = second.header(Command::SessionSetup, Some(session.id), TreeId(0));
+        second.exchange(header, &body).unwrap().header.status
+    });
+    assert_eq!(refused, NtStatus::REQUEST_NOT_ACCEPTED);
+    let refused = scene.refused_silently(|server| {
+        let mut client = Client::of(server, "share");
+        let mut body = Vec::new();
+        IoctlRequest {
+            ctl_code: CtlCode::QUERY_NETWORK_INTERFACE_INFO,
+            file_id: FileId::RELATED,
+            max_input_response: 0,
+            max_output_response: 4096,
+            flags: IoctlRequest::IS_FSCTL,
+            input: &[],
+            output: &[],
+        }
+        .encode(&mut body);
+        let (tree, connection) = (client.tree, &mut client.connection);
+        let header = connection.header(Command::Ioctl, Some(tree.session), tree.id);
+        connection.exchange(header, &body).unwrap().header.status
+    });
+    assert_eq!(refused, NtStatus::NOT_SUPPORTED);
+}
