@@ -7,6 +7,10 @@ use super::messages::DataTransferHeader;
 use super::violation::PeerViolation;
 use crate::time::Timestamp;
 
+/// What each further fragment adds to its message's time. A message may come in as many fragments as
+/// it has bytes, and a slow link takes them one by one; who sends fewer a second gains nothing.
+const FRAGMENT_TIME: Duration = Duration::from_millis(1);
+
 #[derive(Debug)]
 pub(super) struct Reassembly {
     maximum: u32,
@@ -74,6 +78,10 @@ impl Reassembly {
             })?;
 
         let mut partial = match self.message {
+            Some(partial) if data_length > 0 => Partial {
+                deadline: partial.deadline.saturating_add(FRAGMENT_TIME),
+                ..partial
+            },
             Some(partial) => partial,
             None if announced == 0 => return Ok(None),
             None => Partial {

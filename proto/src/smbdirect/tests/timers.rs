@@ -147,15 +147,36 @@ fn a_message_left_incomplete_ends_the_connection() {
         .handle_receive(after(1), &Message::data(b"a", 5).bytes())
         .unwrap();
     assert_eq!(server.deadline(), Some(after(11)));
-    // More of it does not buy more time.
+    // More of it buys next to no time.
     server
         .handle_receive(after(10), &Message::data(b"b", 4).bytes())
         .unwrap();
-    server.handle_timeout(after(11));
+    server.handle_timeout(after(11).saturating_add(Duration::from_millis(1)));
     assert_eq!(
         server.close_reason(),
         Some(CloseReason::PartialMessageTimeout)
     );
+}
+
+#[test]
+fn a_message_that_keeps_coming_in_small_fragments_gets_the_time_it_takes() {
+    const LENGTH: u32 = 128 << 10;
+    let mut server = server_holding(5);
+    let mut spent = 0;
+    for sent in 1..=LENGTH {
+        // Five in four milliseconds: 105 s for all of it.
+        let now = START.saturating_add(Duration::from_micros(u64::from(sent) * 800));
+        server.handle_timeout(now);
+        let message = Message::data(b"a", LENGTH - sent).granting(spent);
+        server.handle_receive(now, &message.bytes()).unwrap();
+        post(&mut server);
+        spent = 0;
+        while server.poll_send(now).is_some() {
+            server.handle_send_complete(now, 1);
+            spent += 1;
+        }
+    }
+    assert_eq!(server.state(), State::Established);
 }
 
 #[test]
