@@ -1,0 +1,177 @@
+//! Processes are killed under the kernel's client, with one mount over SMB Direct and one over TCP
+//! at work: whose process it was comes back by itself, the other notices nothing.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use proto::control::child::Transport;
+use rustix::process::Signal;
+use tests::server::{PASSWORD, USER};
+
+use crate::load::Load;
+use crate::server::{ADDRESS, Server, signal};
+
+/// What nobody else may notice: no operation takes longer.
+const NOTICED: Duration = Duration::from_secs(1);
+/// The kernel's client waits 3 s between its attempts to connect.
+const RECONNECTED: Duration = Duration::from_secs(20);
+
+/// A mount that ends with this value.
+pub struct Mount {
+    path: &'static str,
+}
+
+impl Mount {
+    pub fn over_rdma() -> Mount {
+        Mount::new("/mnt/rdma", "rdma,")
+    }
+
+    pub fn over_tcp() -> Mount {
+        Mount::new("/mnt/tcp", "")
+    }
+
+    fn new(path: &'static str, transport: &str) -> Mount {
+        std::fs::create_dir_all(path).expect("a mount point");
+        let options = format!(
+            "{transport}vers=3.1.1,username={USER},password={PASSWORD},hard,echo_interval=1,\
+             nosharesock,cache=none,noperm"
+        );
+        let mut command = Command::new("mount");
+        command.args(["-t", "cifs", &format!("//{ADDRESS}/share"), path]);
+        let status = command.args(["-o", &options]).status().expect("run mount");
+        assert!(status.success(), "mount: {status}");
+        Mount { path }
+    }
+
+    /// A folder for this mount's own files.
+    pub fn folder(&self) -> String {
+        let folder = format!("{}/of{}", self.path, self.path.replace('/', "-"));
+        std::fs::create_dir_all(&folder).expect("a folder on the mount");
+        folder
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg(self.path).status();
+        assert!(
+            std::thread::panicking() || status.is_ok_and(|status| status.success()),
+            "umount {}",
+            self.path
+        );
+    }
+}
+
+/// The child that serves the kernel's client over this transport.
+pub fn owner(server: &Server, transport: Transport) -> i32 {
+    server.wait_for("a child serves the mount", |report| {
+        let mut children = report.children.iter();
+        let found = children.find(|child| {
+            let status = child.status.as_ref();
+            status.is_some_and(|status| {
+                status.sessions > 0
+                    && status
+                        .channels
+                        .iter()
+                        .any(|channel| channel.transport == transport)
+            })
+        });
+        found.map(|child| child.pid)
+    })
+}
+
+/// Twenty children, those of either mount in turn.
+pub fn clients_of_killed_children_come_back(server: &Server) {
+    let (rdma, tcp) = (Mount::over_rdma(), Mount::over_tcp());
+    let loads = [
+        (Transport::Rdma, Load::on_mount(&rdma.folder(), true)),
+        (Transport::Tcp, Load::on_mount(&tcp.folder(), true)),
+    ];
+    for (_, load) in &loads {
+        load.wait_for_more(3, RECONNECTED);
+    }
+    let began = Instant::now();
+    let mut kills = 0;
+    while kills < 20 && (kills < 8 || began.elapsed() < Duration::from_secs(35)) {
+        let (victim, witness) = match kills % 2 {
+            0 => (&loads[0], &loads[1]),
+            _ => (&loads[1], &loads[0]),
+        };
+        let child = owner(server, victim.0);
+        let other = owner(server, witness.0);
+        witness.1.wait_for_more(1, RECONNECTED);
+        let errors = witness.1.errors();
+        witness.1.longest();
+        signal(child, Signal::KILL);
+        let back = victim.1.wait_for_more(2, RECONNECTED);
+        witness.1.wait_for_more(2, NOTICED);
+        let longest = witness.1.longest();
+        println!(
+            "killed a child over {:?}: its client was back after {back:?}; the other's longest \
+             operation took {longest:?}",
+            victim.0
+        );
+        assert!(longest < NOTICED, "the other client noticed");
+        assert_eq!(witness.1.errors(), errors, "the other client had errors");
+        assert_ne!(owner(server, victim.0), child);
+        assert_eq!(owner(server, witness.0), other, "the other child lives");
+        kills += 1;
+    }
+    println!("{kills} children killed in {:?}", began.elapsed());
+    finish(loads);
+}
+
+/// It comes back within a second, every time, and with it the mounts over SMB Direct.
+pub fn a_killed_smbdirectd_comes_back_and_tcp_never_stops(server: &Server) {
+    let (rdma, tcp) = (Mount::over_rdma(), Mount::over_tcp());
+    let loads = [
+        (Transport::Rdma, Load::on_mount(&rdma.folder(), true)),
+        (Transport::Tcp, Load::on_mount(&tcp.folder(), false)),
+    ];
+    for (_, load) in &loads {
+        load.wait_for_more(3, RECONNECTED);
+    }
+    let tcp_owner = owner(server, Transport::Tcp);
+    for round in 0..3 {
+        let old = server.wait_for("smbdirectd runs", |report| {
+            report.gateway.as_ref().map(|gateway| gateway.pid)
+        });
+        loads[1].1.longest();
+        let killed = Instant::now();
+        signal(old, Signal::KILL);
+        server.wait_for("smbdirectd listens again", |report| {
+            report
+                .gateway
+                .as_ref()
+                .filter(|gateway| gateway.pid != old && !gateway.interfaces.is_empty())
+                .map(|_| ())
+        });
+        let listening = killed.elapsed();
+        let back = loads[0].1.wait_for_more(2, RECONNECTED);
+        loads[1].1.wait_for_more(2, NOTICED);
+        let longest = loads[1].1.longest();
+        println!(
+            "killed smbdirectd: it listened after {listening:?}, its client was back after {back:?}; \
+             the longest operation over TCP took {longest:?}"
+        );
+        assert!(listening < Duration::from_secs(1), "after {listening:?}");
+        assert!(longest < NOTICED, "TCP stopped");
+        assert_eq!(owner(server, Transport::Tcp), tcp_owner);
+        owner(server, Transport::Rdma);
+        // One that runs for ten seconds counts as settled: the next end is a first one again.
+        if round < 2 {
+            loads[0].1.wait_for_more(1, RECONNECTED);
+            let settled = Duration::from_millis(10_200).saturating_sub(killed.elapsed());
+            std::thread::sleep(settled);
+        }
+    }
+    finish(loads);
+}
+
+fn finish(loads: [(Transport, Load); 2]) {
+    for (transport, load) in loads {
+        let errors = load.errors();
+        let operations = load.finish();
+        println!("{transport:?}: {operations} operations, {errors} errors");
+    }
+}
