@@ -12,9 +12,9 @@ use proto::smb2::negotiate_context::{
 use proto::smb2::{Command, Dialect, FileTime, Header, MessageId, NtStatus};
 
 use super::{Context, PreauthTarget, Response, malformed};
-use crate::channel::{Outgoing, Reading, Transport};
+use crate::channel::{ChannelLimits, Outgoing, Reading, Transport};
 use crate::child::{self, Child};
-use crate::config::{Global, ServerEncryption, ServerSigning};
+use crate::config::{Config, Global, ServerEncryption, ServerSigning};
 use crate::security::encryption::Cipher;
 use crate::security::keys::PreauthHash;
 use crate::security::signing::SigningAlgorithm;
@@ -78,7 +78,8 @@ async fn answer(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
             .contains(Capabilities::ENCRYPTION)
             .then_some(Cipher::Aes128Ccm),
     };
-    let sizes = Sizes::of(&cx.connection, global);
+    let channel = &cx.connection.channel;
+    let sizes = Sizes::of(channel.transport(), channel.limits(), &cx.child.config);
     let negotiated = Negotiated {
         dialect,
         client_guid: request.client_guid,
@@ -127,7 +128,8 @@ pub fn multi_protocol(child: &Rc<Child>, connection: &Rc<Connection>, message: V
         return connection.end("SMB1 only; this server speaks SMB 2.1 and later");
     }
     let global = &child.config.global;
-    let sizes = Sizes::of(connection, global);
+    let channel = &connection.channel;
+    let sizes = Sizes::of(channel.transport(), channel.limits(), &child.config);
     let negotiated = Negotiated {
         dialect: Dialect::Wildcard,
         client_guid: Default::default(),
@@ -198,6 +200,7 @@ fn security_mode(global: &Global) -> SecurityMode {
 }
 
 /// The largest payloads of a connection.
+#[derive(Debug, PartialEq, Eq)]
 struct Sizes {
     transact: u32,
     read: u32,
@@ -205,24 +208,32 @@ struct Sizes {
 }
 
 impl Sizes {
-    /// Over RDMA a reply that is no READ must fit one message of the client's; READ and WRITE are
-    /// not clamped to it, since clients take the size of their RDMA transfers from these fields.
-    fn of(connection: &Connection, global: &Global) -> Sizes {
-        let limits = connection.channel.limits();
-        match connection.channel.transport() {
-            Transport::Tcp => Sizes {
-                transact: global.smb2_max_trans,
-                read: global.smb2_max_read,
-                write: global.smb2_max_write,
-            },
-            Transport::Rdma => Sizes {
-                transact: global
-                    .smb2_max_trans
-                    .min(limits.max_send.saturating_sub(REPLY_OVERHEAD))
-                    .min(limits.max_receive.saturating_sub(REPLY_OVERHEAD)),
-                read: limits.max_rdma.min(global.smb2_max_read),
-                write: limits.max_rdma.min(global.smb2_max_write),
-            },
+    /// Over RDMA whatever travels inside a message must fit one of the client's, or of ours. READ
+    /// and WRITE are not clamped to that while their payload goes by RDMA, since clients take the
+    /// size of their RDMA transfers from these fields; where every session is signed or encrypted
+    /// it does not.
+    fn of(transport: Transport, limits: ChannelLimits, config: &Config) -> Sizes {
+        let global = &config.global;
+        let sizes = Sizes {
+            transact: global.smb2_max_trans,
+            read: global.smb2_max_read,
+            write: global.smb2_max_write,
+        };
+        if transport == Transport::Tcp {
+            return sizes;
+        }
+        let send = limits.max_send.saturating_sub(REPLY_OVERHEAD);
+        let receive = limits.max_receive.saturating_sub(REPLY_OVERHEAD);
+        let protected = global.server_signing == ServerSigning::Mandatory
+            || global.server_smb_encrypt == ServerEncryption::Required;
+        let (read, write) = match protected && !config.rdma.allow_unprotected_payload {
+            true => (send, receive),
+            false => (limits.max_rdma, limits.max_rdma),
+        };
+        Sizes {
+            transact: sizes.transact.min(send).min(receive),
+            read: sizes.read.min(read),
+            write: sizes.write.min(write),
         }
     }
 }
@@ -464,6 +475,25 @@ mod tests {
         assert_eq!(chosen(&[1, 3]), Ok(Some(Some(Cipher::Aes128Ccm))));
         assert_eq!(chosen(&[0x55]), Ok(Some(None)), "told that there is none");
         assert_eq!(chosen(&[]), Err(NtStatus::INVALID_PARAMETER));
+    }
+
+    #[test]
+    fn payload_that_can_only_travel_in_messages_is_clamped_to_them() {
+        let limits = ChannelLimits {
+            max_send: 1 << 16,
+            max_receive: 1 << 20,
+            max_rdma: 4 << 20,
+        };
+        let mut config = Config::default();
+        let sizes = |config: &Config| {
+            let sizes = Sizes::of(Transport::Rdma, limits, config);
+            (sizes.read, sizes.write)
+        };
+        assert_eq!(sizes(&config), (4 << 20, 4 << 20));
+        config.global.server_smb_encrypt = ServerEncryption::Required;
+        assert_eq!(sizes(&config), (65_024, 1_048_064));
+        config.rdma.allow_unprotected_payload = true;
+        assert_eq!(sizes(&config), (4 << 20, 4 << 20));
     }
 
     #[test]
