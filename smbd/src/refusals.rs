@@ -42,6 +42,7 @@ impl Refusals {
     /// Logs that `what` is refused, and why; gives the status back.
     pub fn tell(&self, what: impl fmt::Display, why: &'static str, status: NtStatus) -> NtStatus {
         if let Some(unsaid) = self.is_due(why, Instant::now()) {
+            let unsaid = (unsaid > 0).then_some(unsaid);
             tracing::warn!(peer = %self.peer, %what, why, %status, unsaid, "a request is refused");
         }
         status

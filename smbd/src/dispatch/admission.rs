@@ -175,7 +175,7 @@ fn verify(
         if !session.signing_required.get() || exempt {
             return Ok(());
         }
-        return Err(connection.refusals.tell(
+        return Err(connection.refusals().tell(
             format_args!("a request of {:?}", session.user),
             "it is not signed, and its session must be (MS-SMB2 3.3.5.2.4)",
             NtStatus::ACCESS_DENIED,

@@ -235,7 +235,7 @@ fn check_payload(
             .is_some_and(|session| session.signing_required.get() || session.encrypt_data);
         // A signature or cipher covers the message, not what RDMA moves beside it.
         if (must_protect || encrypted) && !child.config.rdma.allow_unprotected_payload {
-            return Err(connection.refusals.tell(
+            return Err(connection.refusals().tell(
                 format_args!("{:?} by RDMA", admitted.command),
                 "its payload would be neither signed nor encrypted \
                  (rdma allow unprotected payload = no)",

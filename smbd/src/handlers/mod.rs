@@ -204,7 +204,7 @@ impl Context {
         match self.header.command() {
             Ok(command) => {
                 let what = format_args!("{command:?} of {user:?}");
-                self.connection.refusals.tell(what, why, status)
+                self.connection.refusals().tell(what, why, status)
             }
             Err(_) => status,
         }

@@ -64,7 +64,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             user: session.user.clone(),
             guest: session.is_guest(),
             peer: cx.connection.channel.peer().ip(),
-            refusals: Arc::clone(&cx.connection.refusals),
+            refusals: Arc::clone(cx.connection.refusals()),
         };
         let access = cx
             .child

@@ -34,8 +34,7 @@ pub struct Connection {
     pub requests: RefCell<Requests>,
     /// A NEGOTIATE has arrived: the next one ends the connection (MS-SMB2 3.3.5.4).
     pub negotiating: Cell<bool>,
-    /// What its client was refused, for the log.
-    pub refusals: Arc<Refusals>,
+    refusals: OnceCell<Arc<Refusals>>,
     /// Zero bytes between a READ response and its data; see `smbd:FSCTL_SMBTORTURE`.
     pub read_padding: Cell<u8>,
     /// The broker counts it as this process's.
@@ -79,7 +78,7 @@ impl Connection {
     pub fn new(id: u64, channel: Rc<dyn Channel>) -> Connection {
         Connection {
             id,
-            refusals: Arc::new(Refusals::of(channel.peer())),
+            refusals: OnceCell::new(),
             read_padding: Cell::new(0),
             channel,
             negotiated: OnceCell::new(),
@@ -93,6 +92,13 @@ impl Connection {
             handed_over: Cell::new(false),
             end: OnceCell::new(),
         }
+    }
+
+    /// Where it is told what its client is refused. A relay knows its client from its first record
+    /// on, so this is made when it is first wanted.
+    pub fn refusals(&self) -> &Arc<Refusals> {
+        let make = || Arc::new(Refusals::of(self.channel.peer()));
+        self.refusals.get_or_init(make)
     }
 
     /// Connection.MaxTransactSize.
