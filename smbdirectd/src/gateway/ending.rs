@@ -58,6 +58,21 @@ impl Ending {
         }
     }
 
+    /// A receive failed with this status of the device's.
+    pub fn failed_receive(status: u32, name: &str) -> Ending {
+        match status {
+            // A local length error; rxe calls it a local operation error.
+            1 | 2 => Ending {
+                reason: CloseReason::PeerViolation,
+                detail: format!(
+                    "a receive failed: {name} ({status}): the client sent more than the buffers \
+                     hold that it was told of"
+                ),
+            },
+            _ => Ending::failed_request("a receive", status, name),
+        }
+    }
+
     /// A work request failed with this status of the device's.
     pub fn failed_request(what: &str, status: u32, name: &str) -> Ending {
         // ibv_wc_status: 9 to 11 are the peer's refusal, 12 its silence.

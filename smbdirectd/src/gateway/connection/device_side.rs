@@ -70,7 +70,7 @@ impl Connection {
             }
             Status::Failed(status, name) => {
                 self.receive.release(buffer);
-                return Err(Ending::failed_request("a receive", status, name));
+                return Err(Ending::failed_receive(status, name));
             }
         }
         let received = self.machine.handle_receive(now, self.receive.bytes(buffer));
