@@ -26,7 +26,7 @@ pub const OTHER_PASSWORD: &str = "Secret-2";
 pub struct Server {
     process: Child,
     folder: TempDir,
-    port: u16,
+    address: SocketAddr,
 }
 
 /// What a server is started with.
@@ -35,6 +35,7 @@ pub struct ServerBuilder {
     global: String,
     shares: Vec<(String, String)>,
     fabric: Option<PathBuf>,
+    in_lab: bool,
     /// Shares on a file system of their own, and its size as mount says it.
     volumes: Vec<(String, String)>,
 }
@@ -55,6 +56,12 @@ impl ServerBuilder {
     /// Serves SMB Direct too, on the simulated fabric in this folder, at 10.9.0.1.
     pub fn on_fabric(mut self, fabric: &Path) -> Self {
         self.fabric = Some(fabric.to_owned());
+        self
+    }
+
+    /// Runs it on the server's host of the lab, with SMB Direct: the caller is in the guest.
+    pub fn in_lab(mut self) -> Self {
+        self.in_lab = true;
         self
     }
 
@@ -104,14 +111,27 @@ impl ServerBuilder {
         let server = Server {
             process,
             folder,
-            port,
+            address: (self.host(), port).into(),
         };
         server.wait_until_up();
         Ok(server)
     }
 
+    /// Where it is reached over TCP.
+    fn host(&self) -> Ipv4Addr {
+        match self.in_lab {
+            true => Ipv4Addr::new(10, 9, 0, 1),
+            false => Ipv4Addr::LOCALHOST,
+        }
+    }
+
     /// Starts `smbd`, behind a shell that mounts its volumes where it has any.
     fn command(&self, smbd: &Path, folder: &Path) -> Command {
+        if self.in_lab {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", "server"]).arg(smbd);
+            return command;
+        }
         if self.volumes.is_empty() {
             return Command::new(smbd);
         }
@@ -130,7 +150,8 @@ impl ServerBuilder {
 
     fn configuration(&self, folder: &Path, port: u16) -> String {
         let at = folder.display();
-        let rdma = if self.fabric.is_some() { ", rdma" } else { "" };
+        let has_rdma = self.in_lab || self.fabric.is_some();
+        let rdma = if has_rdma { ", rdma" } else { "" };
         let mut text = format!(
             "[global]\n    server smb transports = tcp:{port}{rdma}\n    private dir = {at}/private\n    \
              state directory = {at}/state\n    lock directory = {at}/run\n    \
@@ -172,7 +193,7 @@ impl Server {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        self.address
     }
 
     /// The supervisor's pid.

@@ -112,6 +112,9 @@ impl Scene {
         match cause {
             Some(cause) => {
                 let naming = lines.lines().filter(|line| line.contains(cause)).count();
+                let whose = |line: &&str| line.contains("peer=127.0.0.1");
+                let mut named = lines.lines().filter(|line| line.contains(cause));
+                assert!(named.all(|line| whose(&line)), "no peer in:\n{lines}");
                 assert_eq!(naming, 1, "lines that name {cause:?}:\n{lines}");
                 assert!(
                     loud.iter().all(|line| line.contains(cause)),
