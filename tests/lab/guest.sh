@@ -60,17 +60,19 @@ outside() {
 
 # A link N: veth-cN 10.9.(N-1).2 on the client, veth-sN 10.9.(N-1).1 on the server, 9000 bytes for RDMA's largest MTU.
 # Each end knows the other's hardware address: rdma_cm waits its full 2 s for an address that has yet to be asked for.
+# No two are the same: a device's GUID is made of it, and a second device with that GUID is taken for a stale connection
+# of the first.
 add_links() {
-	local n net client=02:00:0a:09:00:02 server=02:00:0a:09:00:01
+	local n net
 	{
 		echo "link set lo up"
 		echo "netns add server"
 		for ((n = 1; n <= LAB_LINKS; n++)); do
 			net=10.9.$((n - 1))
-			echo "link add veth-c$n mtu 9000 address $client type veth peer name veth-s$n mtu 9000 address $server netns server"
+			echo "link add veth-c$n mtu 9000 address $(hardware_address "$n" 2) type veth peer name veth-s$n mtu 9000 address $(hardware_address "$n" 1) netns server"
 			echo "addr add $net.2/24 dev veth-c$n"
 			echo "link set veth-c$n up"
-			echo "neigh add $net.1 lladdr $server dev veth-c$n nud permanent"
+			echo "neigh add $net.1 lladdr $(hardware_address "$n" 1) dev veth-c$n nud permanent"
 		done
 	} | ip -batch - || return
 	{
@@ -79,10 +81,13 @@ add_links() {
 			net=10.9.$((n - 1))
 			echo "addr add $net.1/24 dev veth-s$n"
 			echo "link set veth-s$n up"
-			echo "neigh add $net.2 lladdr $client dev veth-s$n nud permanent"
+			echo "neigh add $net.2 lladdr $(hardware_address "$n" 2) dev veth-s$n nud permanent"
 		done
 	} | ip -n server -batch -
 }
+
+# hardware_address LINK HOST: that of an end of a link.
+hardware_address() { printf '02:00:0a:09:%02x:%02x' $(($1 - 1)) "$2"; }
 
 add_rdma_devices() {
 	local n
