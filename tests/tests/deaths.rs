@@ -5,7 +5,7 @@
 #[path = "scenario/mod.rs"]
 mod scenario;
 
-use scenario::play;
+use scenario::{play, play_on_links};
 
 #[test]
 fn clients_of_killed_children_come_back_and_nobody_else_notices() {
@@ -15,6 +15,16 @@ fn clients_of_killed_children_come_back_and_nobody_else_notices() {
 #[test]
 fn a_killed_smbdirectd_is_back_within_a_second_and_tcp_never_stops() {
     play("killed-smbdirectd");
+}
+
+#[test]
+fn a_killed_broker_or_zygote_is_not_noticed() {
+    play("killed-broker");
+}
+
+#[test]
+fn a_mount_of_two_channels_comes_back_with_both() {
+    play_on_links(2, "killed-channels");
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use proto::control::child::Transport;
+use proto::control::status::StatusReport;
 use rustix::process::Signal;
 use tests::server::{PASSWORD, USER};
 
+use crate::client::RdmaClient;
 use crate::load::Load;
 use crate::server::{ADDRESS, Server, signal};
 
@@ -28,6 +30,11 @@ impl Mount {
 
     pub fn over_tcp() -> Mount {
         Mount::new("/mnt/tcp", "")
+    }
+
+    /// On two links, with a channel over each.
+    fn over_channels() -> Mount {
+        Mount::new("/mnt/channels", "rdma,multichannel,max_channels=2,")
     }
 
     fn new(path: &'static str, transport: &str) -> Mount {
@@ -166,6 +173,72 @@ pub fn a_killed_smbdirectd_comes_back_and_tcp_never_stops(server: &Server) {
         }
     }
     finish(loads);
+}
+
+/// Nobody notices: who is there works on, and who comes is served.
+pub fn a_killed_broker_or_zygote_is_not_noticed(server: &Server) {
+    let (rdma, tcp) = (Mount::over_rdma(), Mount::over_tcp());
+    let loads = [
+        (Transport::Rdma, Load::on_mount(&rdma.folder(), false)),
+        (Transport::Tcp, Load::on_mount(&tcp.folder(), false)),
+    ];
+    for (_, load) in &loads {
+        load.wait_for_more(3, RECONNECTED);
+    }
+    let owners = loads.each_ref().map(|(kind, _)| owner(server, *kind));
+    let broker = |report: &StatusReport| report.broker;
+    let zygote = |report: &StatusReport| report.zygote;
+    for round in 0..4u8 {
+        let pid: &dyn Fn(&StatusReport) -> Option<i32> =
+            if round % 2 == 0 { &broker } else { &zygote };
+        let old = server.wait_for("it runs", pid);
+        for (_, load) in &loads {
+            load.longest();
+        }
+        signal(old, Signal::KILL);
+        // Waits for the new one, which after the first death takes a second to come.
+        let mut newcomer = RdmaClient::log_on(10 + round);
+        let file = newcomer.create(&format!("newcomer-{round}"));
+        newcomer.write_and_check(file, 0, 1 << 20, round.into());
+        server.wait_for("there is another", |report| {
+            pid(report).filter(|pid| *pid != old)
+        });
+        for (transport, load) in &loads {
+            load.wait_for_more(2, NOTICED);
+            let longest = load.longest();
+            println!("round {round}, {transport:?}: the longest operation took {longest:?}");
+            assert!(longest < NOTICED, "{transport:?} noticed");
+        }
+    }
+    assert_eq!(
+        owners,
+        loads.each_ref().map(|(kind, _)| owner(server, *kind))
+    );
+    finish(loads);
+}
+
+/// Both channels end, and both come back, to one child.
+pub fn a_mount_of_two_channels_comes_back(server: &Server) {
+    let mount = Mount::over_channels();
+    let load = Load::on_mount(&mount.folder(), true);
+    let two_channels = |report: &StatusReport, other_than: i32| {
+        let mut children = report.children.iter();
+        let found = children.find(|child| {
+            let status = child.status.as_ref();
+            child.pid != other_than && status.is_some_and(|status| status.channels.len() >= 2)
+        });
+        found.map(|child| child.pid)
+    };
+    let mut child = server.wait_for("two channels", |report| two_channels(report, 0));
+    for _ in 0..5 {
+        load.wait_for_more(2, RECONNECTED);
+        signal(child, Signal::KILL);
+        let back = load.wait_for_more(2, RECONNECTED);
+        println!("killed the child of both channels: back after {back:?}");
+        child = server.wait_for("two channels again", |report| two_channels(report, child));
+    }
+    println!("{} operations, {} errors", load.operations(), load.errors());
+    load.finish();
 }
 
 fn finish(loads: [(Transport, Load); 2]) {

@@ -40,6 +40,14 @@ const SCENARIOS: &[Scenario] = &[
         "killed-smbdirectd",
         deaths::a_killed_smbdirectd_comes_back_and_tcp_never_stops,
     ),
+    (
+        "killed-broker",
+        deaths::a_killed_broker_or_zygote_is_not_noticed,
+    ),
+    (
+        "killed-channels",
+        deaths::a_mount_of_two_channels_comes_back,
+    ),
     ("copies", copies::payload_is_not_copied),
 ];
 
