@@ -1,6 +1,8 @@
 //! The settings the supervisor sends, as the limits each part works with. Every count is computed
 //! here, in one place, one line per holder.
 
+use std::time::Duration;
+
 use proto::control::gateway::GatewaySettings;
 use proto::smbdirect::Parameters;
 
@@ -12,6 +14,9 @@ const OUTSTANDING_SENDS: u16 = 64;
 const OUTSTANDING_RDMA: u32 = 256;
 /// RDMA READs towards one client outstanding, if its device and ours serve as many.
 const OUTSTANDING_READS: u8 = 16;
+/// How long a connection may live without a child that asks for RDMA rights: once from when it was
+/// made until its first message, once from there.
+const UNATTACHED: Duration = Duration::from_secs(45);
 /// Credits of a client nobody has authenticated.
 const UNATTACHED_CREDITS: u16 = 10;
 /// Reassembly memory of all unattached connections, in bytes.
@@ -27,6 +32,8 @@ pub struct Limits {
     settings: GatewaySettings,
     /// READs to have outstanding towards a client at most.
     pub max_reads: u8,
+    /// How long a connection may wait for its first message, and then for its child's `attach`.
+    pub unattached: Duration,
 }
 
 impl Limits {
@@ -35,6 +42,7 @@ impl Limits {
         Limits {
             settings,
             max_reads: OUTSTANDING_READS,
+            unattached: UNATTACHED,
         }
     }
 

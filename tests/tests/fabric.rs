@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use fabric::config::Limits;
 use fabric::rdma::{Fabric, Transport};
 use play::{Play, descriptors, pattern, unprivileged_settings};
 use proto::relay::{
@@ -252,6 +253,38 @@ fn a_client_lost_with_its_payload_in_flight_is_closed_then_drained() {
     let ended = &play.children[child];
     assert_eq!(ended.ready.get(&1), Some(&Outcome::ConnectionLost));
     assert_eq!(ended.sent.get(&2), Some(&Outcome::ConnectionLost));
+    play.end(before);
+}
+
+#[test]
+fn a_device_that_keeps_its_requests_loses_the_queue_pair_before_drained_is_said() {
+    let mut play = Play::begin(|fabric| fabric.keeps_requests = true);
+    let before = play.totals();
+    let (client, child) = play.connect_attached(Behaviour::default());
+    let memory = play.expose(client, &pattern(1 << 20, 1));
+    let list = descriptors(memory.descriptor, 4);
+    let range = play.children[child].range(0, 1 << 20);
+    let lost = play.clients.remove(client);
+    play.children[child].read(1, range, &list);
+    play.totals();
+    lost.vanish();
+    play.until("drained", |play| play.children[child].drained);
+    // From here on the child uses that memory for others.
+    assert_eq!(play.totals().queue_pairs, before.queue_pairs);
+    play.end(before);
+}
+
+#[test]
+fn a_client_that_connects_and_says_nothing_is_let_go() {
+    let mut limits = Limits::new(unprivileged_settings());
+    limits.unattached = Duration::from_millis(300);
+    let mut play = Play::begin_with(limits, |_| {});
+    let before = play.totals();
+    let client = play.connect(Behaviour::default());
+    play.until("credits", |play| play.clients[client].credits().held > 0);
+    // It answers keepalives all the while.
+    play.until("its end", |play| play.clients[client].over().is_some());
+    assert!(play.children.is_empty());
     play.end(before);
 }
 

@@ -62,6 +62,7 @@ pub struct QueuePair {
     /// The completion channel, kept beside the queues it belongs to so that it can be borrowed.
     channel: std::os::fd::OwnedFd,
     number: u32,
+    destroyed: bool,
     _domain: Rc<ProtectionDomain>,
 }
 
@@ -80,8 +81,7 @@ impl QueuePair {
             let error = refused("make a queue pair on another device", libc::EINVAL);
             return Err((error, identifier));
         }
-        let late = identifier.fabric().late_send_completions;
-        let made = WorkQueues::new(domain, limits, late).and_then(|queues| {
+        let made = WorkQueues::new(domain, limits, identifier.fabric()).and_then(|queues| {
             let channel = queues
                 .poller()
                 .try_clone()
@@ -96,6 +96,7 @@ impl QueuePair {
                     identifier,
                     channel,
                     number: NEXT_NUMBER.replace(NEXT_NUMBER.get() + 1),
+                    destroyed: false,
                     _domain: domain.clone(),
                 })
             }
@@ -187,6 +188,14 @@ impl QueuePair {
         endpoint.queues()?.fail();
         Ok(())
     }
+
+    /// Takes the queue pair away from the device, and with it every request the device still has.
+    pub fn destroy(&mut self) {
+        if !std::mem::replace(&mut self.destroyed, true) {
+            self.identifier.endpoint().borrow_mut().drop_queues();
+            count_queue_pair(-1);
+        }
+    }
 }
 
 impl AsFd for QueuePair {
@@ -197,7 +206,6 @@ impl AsFd for QueuePair {
 
 impl Drop for QueuePair {
     fn drop(&mut self) {
-        self.identifier.endpoint().borrow_mut().drop_queues();
-        count_queue_pair(-1);
+        self.destroy();
     }
 }

@@ -24,6 +24,8 @@ pub struct Fabric {
     /// Completions of the send queue come one poll later than those of the receives that follow
     /// from them, as when an answer overtakes an acknowledgement.
     pub late_send_completions: bool,
+    /// A queue pair in error gives no request back, as no device should and some do.
+    pub keeps_requests: bool,
 }
 
 /// A device and its address.
@@ -51,6 +53,7 @@ impl Fabric {
             devices: vec![SimulatedDevice::new(device, address)],
             receive_before_established: false,
             late_send_completions: false,
+            keeps_requests: false,
         }
     }
 
@@ -106,6 +109,7 @@ impl Fabric {
             devices,
             receive_before_established: false,
             late_send_completions: false,
+            keeps_requests: false,
         })
     }
 

@@ -18,6 +18,7 @@ use super::frame::{Frame, encode};
 use super::memory_region::{serve_invalidate, serve_read, serve_write};
 use super::queue_pair::{Completion, QueuePairLimits, Status};
 use super::receive_buffers::Arrival;
+use super::settings::Fabric;
 use super::work_request::{Operation, WorkRequest};
 use super::{refused, status};
 
@@ -63,6 +64,7 @@ pub(super) struct WorkQueues {
     stage: Stage,
     read_depth: u32,
     late_sends: bool,
+    keeps_requests: bool,
     send: VecDeque<Posted>,
     /// Requests at the front of `send` that the peer has not answered yet.
     sent: usize,
@@ -78,7 +80,7 @@ impl WorkQueues {
     pub(super) fn new(
         domain: &ProtectionDomain,
         limits: QueuePairLimits,
-        late_sends: bool,
+        fabric: &Fabric,
     ) -> Result<WorkQueues, SystemError> {
         let poller = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(SystemError::of("create a completion channel"))?;
@@ -93,7 +95,8 @@ impl WorkQueues {
             limits,
             stage: Stage::Unconnected,
             read_depth: 0,
-            late_sends,
+            late_sends: fabric.late_send_completions,
+            keeps_requests: fabric.keeps_requests,
             send: VecDeque::new(),
             sent: 0,
             reads: 0,
@@ -244,6 +247,9 @@ impl WorkQueues {
         self.stage = Stage::Failed;
         self.sent = 0;
         self.reads = 0;
+        if self.keeps_requests {
+            return;
+        }
         while let Some(posted) = self.send.pop_front() {
             self.unretired += 1;
             self.complete_send(posted.request.id, Status::Flushed);

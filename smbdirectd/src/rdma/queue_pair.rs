@@ -78,7 +78,9 @@ pub struct PostError {
 /// One connection's end at the device.
 #[derive(Debug)]
 pub struct QueuePair {
-    qp: NonNull<ibv_qp>,
+    /// `None` once it is destroyed.
+    qp: Option<NonNull<ibv_qp>>,
+    number: u32,
     completions: CompletionQueue,
     identifier: Option<Identifier>,
     _domain: Rc<ProtectionDomain>,
@@ -205,7 +207,9 @@ impl QueuePair {
         };
         QUEUE_PAIRS.fetch_add(1, Ordering::Relaxed);
         Ok(QueuePair {
-            qp,
+            qp: Some(qp),
+            // SAFETY: the queue pair is live.
+            number: unsafe { qp.as_ref().qp_num },
             completions,
             identifier: Some(identifier),
             _domain: domain.clone(),
@@ -221,8 +225,7 @@ impl QueuePair {
 
     /// Its number on the wire.
     pub fn number(&self) -> u32 {
-        // SAFETY: the queue pair is live.
-        unsafe { self.qp.as_ref().qp_num }
+        self.number
     }
 
     /// Passive: accepts the connection request. Receives must be posted before.
@@ -244,6 +247,10 @@ impl QueuePair {
     /// after arming it, so that none is left without an event to come.
     pub fn poll(&mut self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
         self.completions.take_events();
+        if self.qp.is_none() {
+            // Its memory may belong to somebody else by now: nothing more is heard of it.
+            return Ok(());
+        }
         self.poll_queue(into)?;
         self.completions.arm()?;
         self.poll_queue(into)
@@ -281,6 +288,7 @@ impl QueuePair {
         buffers: &mut ReceiveBuffers,
         count: u32,
     ) -> Result<u16, SystemError> {
+        let qp = self.live("post a receive")?;
         let mut posted = 0;
         for _ in 0..count {
             let Some((index, range)) = buffers.take() else {
@@ -296,7 +304,7 @@ impl QueuePair {
             let mut bad = ptr::null_mut();
             // SAFETY: request and element live through the call, which copies them; the buffer
             // is marked posted, so nobody reads it before its completion.
-            let answer = unsafe { ibv_post_recv(self.qp.as_ptr(), &mut request, &mut bad) };
+            let answer = unsafe { ibv_post_recv(qp.as_ptr(), &mut request, &mut bad) };
             if let Err(error) = verbs_result("post a receive", answer) {
                 buffers.put_back(index);
                 return Err(error);
@@ -320,6 +328,9 @@ impl QueuePair {
     }
 
     fn post_part(&mut self, part: &[WorkRequest]) -> Result<(), PostError> {
+        let qp = self
+            .live("post to the send queue")
+            .map_err(|error| PostError { posted: 0, error })?;
         self.lowered.clear();
         self.lowered.reserve(part.len());
         for request in part {
@@ -340,7 +351,7 @@ impl QueuePair {
         let mut bad = ptr::null_mut();
         // SAFETY: the chain and its elements lie in `lowered`, which is not touched before the
         // call returns; the memory they name is kept registered or refused by the device.
-        let answer = unsafe { ibv_post_send(self.qp.as_ptr(), next, &mut bad) };
+        let answer = unsafe { ibv_post_send(qp.as_ptr(), next, &mut bad) };
         verbs_result("post to the send queue", answer).map_err(|error| {
             let posted = self
                 .lowered
@@ -355,13 +366,35 @@ impl QueuePair {
 
     /// Puts the queue pair into error: everything queued completes, nothing more is carried out.
     pub fn fail(&self) -> Result<(), SystemError> {
+        let qp = self.live("put a queue pair into error")?;
         // SAFETY: all zeroes is a valid value of this plain C structure.
         let mut attributes: ibv_qp_attr = unsafe { mem::zeroed() };
         attributes.qp_state = ibv_qp_state::IBV_QPS_ERR;
         let mask = ibv_qp_attr_mask::IBV_QP_STATE.0 as c_int;
         // SAFETY: the queue pair is live; only the state is looked at.
-        let answer = unsafe { ibv_modify_qp(self.qp.as_ptr(), &mut attributes, mask) };
+        let answer = unsafe { ibv_modify_qp(qp.as_ptr(), &mut attributes, mask) };
         verbs_result("put a queue pair into error", answer)
+    }
+
+    /// Takes the queue pair away from the device, and with it every request the device still has:
+    /// when this returns, nothing of the connection reaches memory. No completion is heard after.
+    pub fn destroy(&mut self) {
+        if self.qp.take().is_none() {
+            return;
+        }
+        self.completions.take_events();
+        if let Some(identifier) = &self.identifier {
+            // SAFETY: made on this identifier, destroyed once, before queues and identifier.
+            unsafe { rdma_destroy_qp(identifier.raw()) };
+        }
+        QUEUE_PAIRS.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn live(&self, operation: &'static str) -> Result<NonNull<ibv_qp>, SystemError> {
+        self.qp.ok_or_else(|| SystemError {
+            operation,
+            source: std::io::Error::other("the queue pair is destroyed"),
+        })
     }
 }
 
@@ -373,12 +406,9 @@ impl AsFd for QueuePair {
 
 impl Drop for QueuePair {
     fn drop(&mut self) {
-        self.completions.take_events();
-        if let Some(identifier) = self.identifier.take() {
-            // SAFETY: made on this identifier, destroyed once, before queues and identifier.
-            unsafe { rdma_destroy_qp(identifier.raw()) };
-        }
-        QUEUE_PAIRS.fetch_sub(1, Ordering::Relaxed);
+        self.destroy();
+        // Before the queues, as its events name them.
+        self.identifier = None;
     }
 }
 

@@ -49,6 +49,11 @@ pub fn unprivileged_settings() -> GatewaySettings {
 impl Play {
     /// A gateway that listens, on a fabric that `adjust` may change for it.
     pub fn begin(adjust: impl FnOnce(&mut Fabric)) -> Play {
+        Play::begin_with(Limits::new(unprivileged_settings()), adjust)
+    }
+
+    /// As [`Play::begin`], with other limits.
+    pub fn begin_with(limits: Limits, adjust: impl FnOnce(&mut Fabric)) -> Play {
         let folder = tempfile::tempdir().expect("a folder");
         let address = |text: &str| text.parse().expect("an address");
         let mut servers = Fabric::new(folder.path(), "server0", address("10.9.0.1"));
@@ -58,7 +63,7 @@ impl Play {
         let gateway = std::thread::spawn(move || {
             servers.enter();
             let control = SocketLink::new(theirs, proto::control::BACKLOG);
-            Gateway::new(control, Limits::new(unprivileged_settings()))
+            Gateway::new(control, limits)
                 .and_then(Gateway::run)
                 .map_err(|error| error.to_string())
         });

@@ -6,7 +6,7 @@ use proto::relay::{
 use proto::time::Timestamp;
 use shm::link::{Link, SocketLink};
 
-use super::{Connection, DATAGRAMS_A_TURN, Parked, Shared, Stage, UNATTACHED};
+use super::{Connection, DATAGRAMS_A_TURN, Parked, Shared, Stage};
 use crate::gateway::ending::Ending;
 use crate::gateway::operations::ReplyBody;
 use crate::gateway::sink::{self, Sink};
@@ -74,7 +74,7 @@ impl Connection {
                     });
                     link.queue(&mut |out| hello.encode(out));
                     self.link = Some(link);
-                    self.attach_by = Some(now.saturating_add(UNATTACHED));
+                    self.attach_by = Some(now.saturating_add(shared.limits.unattached));
                     self.announcement = Some(theirs);
                 }
                 if let Some(link) = &mut self.link {

@@ -38,8 +38,6 @@ use crate::rdma::{
 };
 use crate::relay::{Fragment, Inbound, Phase, Pool};
 
-/// How long a connection may live without a child that asks for RDMA rights.
-const UNATTACHED: Duration = Duration::from_secs(45);
 /// How long what is queued may take to leave once the connection is to end in order.
 const FINISHING: Duration = Duration::from_secs(5);
 /// How long the device may take to give every work request back. After it the queue pair is
@@ -210,7 +208,7 @@ impl Connection {
             announcement: None,
             phase: Phase::Greeted,
             attachment: None,
-            attach_by: None,
+            attach_by: Some(now.saturating_add(limits.unattached)),
             stage: Stage::Open,
             ending: None,
             established: false,
@@ -345,7 +343,10 @@ impl Connection {
                 } else if self.attach_by.is_some_and(|due| now >= due) {
                     self.end(
                         now,
-                        Ending::timed_out("nobody logged on within 45 s of its first message"),
+                        Ending::timed_out(match self.link {
+                            Some(_) => "nobody has logged on since its first message, for too long",
+                            None => "its client has connected and sends no message",
+                        }),
                     );
                 }
             }
@@ -357,6 +358,7 @@ impl Connection {
                     "the device did not give every work request back within 5 s; \
                      destroying the queue pair takes them back"
                 );
+                self.queue_pair.destroy();
                 self.drained(now);
             }
             _ => {}
