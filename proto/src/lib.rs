@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod control;
+pub mod network;
+
 pub mod relay;
 pub mod rpc;
 pub mod smb2;

@@ -1,13 +1,14 @@
 //! The children: one record each, and how many may be there.
 //!
-//! An address has few children that have not authenticated anybody yet, so that nobody can take
-//! every place by connecting alone; the rest is bounded in all.
+//! An address has few children that have not authenticated anybody yet, and so has a network of
+//! IPv6, so that nobody can take every place by connecting alone; the rest is bounded in all.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use proto::control::ChildId;
 use proto::control::child::{FromChild, ToChild};
+use proto::network::Network;
 
 use crate::messaging::ControlLink;
 
@@ -15,6 +16,8 @@ use crate::messaging::ControlLink;
 pub const MAX_CHILDREN: usize = 16_384;
 /// Children of one address that have authenticated nobody.
 pub const MAX_NEWCOMERS: usize = 128;
+/// Of one network: a /64 of IPv6, in which one machine can have any number of addresses.
+pub const MAX_NETWORK_NEWCOMERS: usize = 1024;
 
 /// The supervisor's end of a child.
 pub struct Child {
@@ -36,8 +39,15 @@ pub struct Child {
 #[derive(Default)]
 pub struct Children {
     records: BTreeMap<ChildId, Child>,
-    newcomers: BTreeMap<IpAddr, usize>,
+    newcomers: Newcomers,
     last: u64,
+}
+
+/// Children that have authenticated nobody, counted.
+#[derive(Default)]
+struct Newcomers {
+    of_address: BTreeMap<IpAddr, usize>,
+    of_network: BTreeMap<Network, usize>,
 }
 
 /// Why there is no room for another one.
@@ -47,6 +57,8 @@ pub enum Full {
     All,
     #[error("{MAX_NEWCOMERS} connections of this address have not logged on yet")]
     Address,
+    #[error("{MAX_NETWORK_NEWCOMERS} connections of this IPv6 network have not logged on yet")]
+    Network,
 }
 
 impl Children {
@@ -55,10 +67,7 @@ impl Children {
         if self.records.len() >= MAX_CHILDREN {
             return Err(Full::All);
         }
-        match self.newcomers.get(&peer) {
-            Some(&count) if count >= MAX_NEWCOMERS => Err(Full::Address),
-            _ => Ok(()),
-        }
+        self.newcomers.admit(peer)
     }
 
     /// Adds a child that is about to be forked.
@@ -70,7 +79,7 @@ impl Children {
     ) -> ChildId {
         self.last += 1;
         let child = ChildId(self.last);
-        *self.newcomers.entry(peer).or_default() += 1;
+        self.newcomers.add(peer);
         self.records.insert(
             child,
             Child {
@@ -92,7 +101,7 @@ impl Children {
             && std::mem::take(&mut record.newcomer)
         {
             let peer = record.peer;
-            self.forget_newcomer(peer);
+            self.newcomers.remove(peer);
         }
     }
 
@@ -100,7 +109,7 @@ impl Children {
     pub fn remove(&mut self, child: ChildId) -> Option<Child> {
         let record = self.records.remove(&child)?;
         if record.newcomer {
-            self.forget_newcomer(record.peer);
+            self.newcomers.remove(record.peer);
         }
         Some(record)
     }
@@ -130,20 +139,44 @@ impl Children {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
+}
 
-    fn forget_newcomer(&mut self, peer: IpAddr) {
-        if let Some(count) = self.newcomers.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.newcomers.remove(&peer);
-            }
+impl Newcomers {
+    fn admit(&self, peer: IpAddr) -> Result<(), Full> {
+        let count = self.of_address.get(&peer);
+        if count.is_some_and(|count| *count >= MAX_NEWCOMERS) {
+            return Err(Full::Address);
+        }
+        let count = self.of_network.get(&Network::of(peer));
+        if count.is_some_and(|count| *count >= MAX_NETWORK_NEWCOMERS) {
+            return Err(Full::Network);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, peer: IpAddr) {
+        *self.of_address.entry(peer).or_default() += 1;
+        *self.of_network.entry(Network::of(peer)).or_default() += 1;
+    }
+
+    fn remove(&mut self, peer: IpAddr) {
+        count_down(&mut self.of_address, peer);
+        count_down(&mut self.of_network, Network::of(peer));
+    }
+}
+
+fn count_down<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
@@ -172,5 +205,20 @@ mod tests {
         assert_eq!(children.admit(peer), Err(Full::Address), "it was none");
         children.remove(second);
         assert_eq!(children.admit(peer), Ok(()));
+    }
+
+    #[test]
+    fn a_machine_with_many_ipv6_addresses_takes_only_the_places_of_its_network() {
+        let mut newcomers = Newcomers::default();
+        let peer = |host| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, host));
+        for host in 0..MAX_NETWORK_NEWCOMERS as u16 {
+            assert_eq!(newcomers.admit(peer(host)), Ok(()));
+            newcomers.add(peer(host));
+        }
+        assert_eq!(newcomers.admit(peer(u16::MAX)), Err(Full::Network));
+        let elsewhere = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 1);
+        assert_eq!(newcomers.admit(elsewhere.into()), Ok(()));
+        newcomers.remove(peer(0));
+        assert_eq!(newcomers.admit(peer(u16::MAX)), Ok(()));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use proto::control::ConnectionId;
 use proto::control::gateway::FromGateway;
+use proto::network::Network;
 use proto::time::Timestamp;
 
 use super::connection::{Connection, NotAccepted};
@@ -20,6 +21,8 @@ const RESCAN: Duration = Duration::from_secs(1);
 const REFUSAL_LOG: Duration = Duration::from_secs(10);
 /// Unattached connections one client address may have.
 const UNATTACHED_PER_ADDRESS: usize = 64;
+/// Of one network: a /64 of IPv6, in which one machine can have any number of addresses.
+const UNATTACHED_PER_NETWORK: usize = 256;
 
 impl Gateway {
     pub(super) fn handle_manager(&mut self, now: Timestamp) -> Result<(), GatewayError> {
@@ -155,17 +158,27 @@ impl Gateway {
                  connections if these are wanted"
             ));
         }
-        let peer: Option<IpAddr> = identifier.peer_address().map(|peer| peer.ip());
-        let unattached = self
-            .connections
-            .iter()
-            .filter(|(_, entry)| entry.connection.is_unattached())
-            .filter(|(_, entry)| Some(entry.connection.peer().ip()) == peer)
-            .count();
-        if unattached >= UNATTACHED_PER_ADDRESS {
-            return Err(format!(
-                "its address has {unattached} connections on which nobody has logged on"
-            ));
+        let Some(peer) = identifier.peer_address().map(|peer| peer.ip()) else {
+            return Err("it has no address".into());
+        };
+        let unattached = |is_meant: &dyn Fn(IpAddr) -> bool| {
+            self.connections
+                .iter()
+                .filter(|(_, entry)| entry.connection.is_unattached())
+                .filter(|(_, entry)| is_meant(entry.connection.peer().ip()))
+                .count()
+        };
+        let of_address = unattached(&|other| other == peer);
+        let of_network = unattached(&|other| Network::of(other) == Network::of(peer));
+        for (whose, count, most) in [
+            ("address", of_address, UNATTACHED_PER_ADDRESS),
+            ("network", of_network, UNATTACHED_PER_NETWORK),
+        ] {
+            if count >= most {
+                return Err(format!(
+                    "its {whose} has {count} connections on which nobody has logged on"
+                ));
+            }
         }
         Ok(())
     }
