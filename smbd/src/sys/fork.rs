@@ -56,10 +56,14 @@ pub fn execute(
         )
         .stdin(Stdio::from(control))
         .process_group(0);
-    let unblock = || SigSet::empty().thread_set_mask().map_err(io::Error::from);
-    // SAFETY: between fork and exec it only changes the signal mask, one async-signal-safe call;
-    // the supervisor's mask, for its signalfd, is not for others to inherit.
-    unsafe { command.pre_exec(unblock) };
+    let prepare = || {
+        inherit_nothing_from(3);
+        SigSet::empty().thread_set_mask().map_err(io::Error::from)
+    };
+    // SAFETY: between fork and exec it only marks descriptors and changes the signal mask, two
+    // async-signal-safe calls; the supervisor's mask, for its signalfd, is not for others to
+    // inherit.
+    unsafe { command.pre_exec(prepare) };
     let process = command
         .spawn()
         .map_err(SystemError::of("start a process"))?;
@@ -98,6 +102,21 @@ fn close_all_but(keep: &[RawFd]) {
     close_range(first, RawFd::MAX);
 }
 
+/// Every descriptor from `first` on is closed by the exec that follows, whoever opened it: the
+/// supervisor may have been started with some that it knows nothing of.
+fn inherit_nothing_from(first: RawFd) {
+    // SAFETY: takes integers and changes a flag of this process's descriptors, in a fresh child
+    // that is about to be replaced. Kernels before 5.11 refuse, and change nothing.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            RawFd::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+}
+
 fn close_range(first: RawFd, last: RawFd) {
     // SAFETY: called in a fresh child only, which uses no descriptor of this range again: the
     // owners of these numbers are the zygote's and are never touched or dropped there.
@@ -114,10 +133,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_executed_process_has_its_control_socket_as_descriptor_0_and_not_the_other_end() {
+    fn an_executed_process_has_its_control_socket_as_descriptor_0_and_nothing_else() {
         let (control, other) = shm::link::pair().unwrap();
-        let number = other.as_raw_fd();
-        let script = format!("test -S /proc/$$/fd/0 && test ! -e /proc/$$/fd/{number}");
+        // As if it came from whoever started the supervisor: not close-on-exec.
+        let foreign = rustix::io::dup(&other).unwrap();
+        let [number, foreign] = [other.as_raw_fd(), foreign.as_raw_fd()];
+        let script = format!(
+            "test -S /proc/$$/fd/0 && test ! -e /proc/$$/fd/{number} && test ! -e /proc/$$/fd/{foreign}"
+        );
         let pid = execute(Path::new("/bin/sh"), ["-c", &script], control).unwrap();
         let ended = waitpid(Pid::from_raw(pid), None).unwrap();
         assert_eq!(ended, WaitStatus::Exited(Pid::from_raw(pid), 0));
