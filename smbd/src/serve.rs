@@ -11,7 +11,7 @@ use tracing::Level;
 use crate::config::{Config, ConfigErrors, DEFAULT_PATH, LogLevel, NameMatch, Share};
 use crate::security::users::UserFile;
 use crate::sys::fork::take_control;
-use crate::sys::privilege::{Account, become_account};
+use crate::sys::privilege::{Account, become_account, hold_secrets};
 use crate::{broker, logging, supervisor, zygote};
 
 /// What to serve.
@@ -127,6 +127,7 @@ pub fn zygote(arguments: &ServeArguments) -> Result<(), ServeError> {
     let control = take_control()?;
     let config = arguments.load()?;
     logging::init("zygote", level(config.global.log_level));
+    hold_secrets()?;
     Ok(zygote::run(control, Arc::new(config))?)
 }
 

@@ -52,13 +52,20 @@ pub fn become_account(account: Account) -> Result<(), SystemError> {
         setresuid(uid, uid, uid).map_err(SystemError::of("change the user"))?;
     }
     prctl::set_no_new_privs().map_err(SystemError::of("give up new privileges"))?;
+    hold_secrets()
+}
+
+/// No core dump and no debugger but root's, for this process and those it forks.
+pub fn hold_secrets() -> Result<(), SystemError> {
     prctl::set_dumpable(false).map_err(SystemError::of("forbid core dumps"))
 }
 
 /// No core dumps (they would hold keys), and as many descriptors as allowed, for this process and
 /// all it starts.
 pub fn set_limits() -> Result<(), SystemError> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(SystemError::of("forbid core dumps"))?;
+    // 0 stops files only. 1 stops a pipe as well (core(5), core_pattern), which systems that
+    // collect core dumps have.
+    setrlimit(Resource::RLIMIT_CORE, 1, 1).map_err(SystemError::of("forbid core dumps"))?;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)
         .map_err(SystemError::of("read the limit of open files"))?;
     let wanted = match getuid().is_root() {
@@ -68,4 +75,30 @@ pub fn set_limits() -> Result<(), SystemError> {
     setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
         .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))
         .map_err(SystemError::of("raise the limit of open files"))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::Signal;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::Pid;
+
+    use super::*;
+    use crate::sys::fork::fork;
+
+    #[test]
+    fn a_process_that_crashes_leaves_no_core_to_a_file_or_a_collector() {
+        let pid = fork(&[], || {
+            let prepared = set_limits().is_ok() && hold_secrets().is_ok();
+            if !prepared || getrlimit(Resource::RLIMIT_CORE).ok() != Some((1, 1)) {
+                return 1;
+            }
+            std::process::abort()
+        });
+        let ended = waitpid(Pid::from_raw(pid.unwrap()), None).unwrap();
+        let WaitStatus::Signaled(_, Signal::SIGABRT, dumped) = ended else {
+            panic!("{ended:?}");
+        };
+        assert!(!dumped);
+    }
 }
