@@ -2,18 +2,18 @@
 //!
 //! Only the child's loop submits and completes. A job switches its thread *to* its identity if the
 //! thread has another one ([`super::identity`]); nothing is switched back. Its result travels back
-//! through a queue and an eventfd, and the loop's thread alone resolves the future. The queue
-//! has no bound of its own: each request submits one job at a time, and credits bound requests.
+//! through a queue and an eventfd, and the loop's thread alone resolves the future. A thread is
+//! started by the first job that finds none idle: an idle client has none. The queue has no bound
+//! of its own: each request submits one job at a time, and credits bound requests.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use futures::channel::oneshot;
 use proto::smb2::NtStatus;
 use shm::SystemError;
@@ -33,12 +33,30 @@ impl From<JobLost> for NtStatus {
     }
 }
 
-/// A fixed number of threads and one queue.
-#[derive(Debug)]
+/// A bounded number of threads and one queue.
 pub struct Pool {
-    jobs: Sender<Job>,
-    completed: Receiver<Completion>,
-    wakeup: Arc<CompletionWakeup>,
+    shared: Arc<Shared>,
+    max_threads: usize,
+}
+
+/// What the threads and the loop share. No lock is held while a job or a completion runs, and
+/// never both at once.
+struct Shared {
+    jobs: Mutex<Jobs>,
+    /// Signalled for each job that an idle thread shall take, and when the pool is dropped.
+    job_queued: Condvar,
+    completed: Mutex<Vec<Completion>>,
+    /// Written when the first completion of a batch is queued.
+    wakeup: Wakeup,
+}
+
+#[derive(Default)]
+struct Jobs {
+    queue: VecDeque<Job>,
+    threads: usize,
+    /// Threads that wait for a job, those among them that are being woken for one included.
+    idle: usize,
+    closed: bool,
 }
 
 struct Job {
@@ -49,13 +67,6 @@ struct Job {
 
 type Completion = Box<dyn FnOnce() + Send>;
 
-/// An eventfd that is written once for any number of completions between two drains.
-#[derive(Debug)]
-struct CompletionWakeup {
-    signalled: AtomicBool,
-    eventfd: Wakeup,
-}
-
 impl Pool {
     /// Threads for this machine: the two or four that keep one client's disk busy.
     pub fn default_threads() -> usize {
@@ -63,37 +74,30 @@ impl Pool {
         (cores * 2).min(4)
     }
 
-    /// Starts `threads` threads.
+    /// A pool of at most `threads` threads, none of them started yet.
     pub fn start(threads: usize) -> Result<Pool, SystemError> {
-        let (jobs, queue) = unbounded::<Job>();
-        let (finished, completed) = unbounded::<Completion>();
-        let wakeup = Arc::new(CompletionWakeup {
-            signalled: AtomicBool::new(false),
-            eventfd: Wakeup::new()?,
-        });
-        for number in 0..threads.max(1) {
-            let (queue, finished, wakeup) = (queue.clone(), finished.clone(), Arc::clone(&wakeup));
-            thread::Builder::new()
-                .name(format!("file-{number}"))
-                .spawn(move || work(&queue, &finished, &wakeup))
-                .map_err(SystemError::of("start a pool thread"))?;
-        }
         Ok(Pool {
-            jobs,
-            completed,
-            wakeup,
+            shared: Arc::new(Shared {
+                jobs: Mutex::default(),
+                job_queued: Condvar::new(),
+                completed: Mutex::default(),
+                wakeup: Wakeup::new()?,
+            }),
+            max_threads: threads.max(1),
         })
     }
 
     /// Readable when jobs have ended: the loop then calls [`Pool::complete`].
     pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.wakeup.eventfd.as_fd()
+        self.shared.wakeup.as_fd()
     }
 
-    /// Resolves the futures of ended jobs.
+    /// Resolves the futures of ended jobs. The eventfd is cleared first: who queues the first
+    /// completion of the next batch signals it again.
     pub fn complete(&self) {
-        self.wakeup.clear();
-        for completion in self.completed.try_iter() {
+        self.shared.wakeup.clear();
+        let completed = std::mem::take(&mut *locked(&self.shared.completed));
+        for completion in completed {
             completion();
         }
     }
@@ -116,37 +120,91 @@ impl Pool {
                 let _ = resolve.send(outcome);
             })
         });
-        // Fails only without threads; then the oneshot is dropped and reads as a lost job.
-        let _ = self.jobs.send(Job { run_as, run });
+        self.submit(Job { run_as, run });
         async move { result.await.unwrap_or(Err(JobLost)) }
+    }
+
+    fn submit(&self, job: Job) {
+        let mut jobs = locked(&self.shared.jobs);
+        jobs.queue.push_back(job);
+        if jobs.queue.len() <= jobs.idle {
+            drop(jobs);
+            self.shared.job_queued.notify_one();
+            return;
+        }
+        if jobs.threads == self.max_threads {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let started = thread::Builder::new()
+            .name(format!("file-{}", jobs.threads))
+            .stack_size(STACK_SIZE)
+            .spawn(move || work(&shared));
+        match started {
+            Ok(_) => jobs.threads += 1,
+            Err(error) => {
+                tracing::error!(%error, "can't start a pool thread; raise the limit of processes");
+                if jobs.threads == 0 {
+                    // Nobody will run them: their futures read as lost jobs.
+                    jobs.queue.clear();
+                }
+            }
+        }
     }
 }
 
-impl CompletionWakeup {
-    fn signal(&self) {
-        if !self.signalled.swap(true, Ordering::SeqCst) {
-            self.eventfd.signal();
+/// File calls recurse nowhere; the largest buffer on a stack is that of a directory's entries.
+const STACK_SIZE: usize = 512 * 1024;
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        locked(&self.shared.jobs).closed = true;
+        self.shared.job_queued.notify_all();
+    }
+}
+
+impl Shared {
+    /// The next job; waits for one. `None` when the pool is dropped and none is left.
+    fn next_job(&self) -> Option<Job> {
+        let mut jobs = locked(&self.jobs);
+        loop {
+            if let Some(job) = jobs.queue.pop_front() {
+                return Some(job);
+            }
+            if jobs.closed {
+                return None;
+            }
+            jobs.idle += 1;
+            jobs = self
+                .job_queued
+                .wait(jobs)
+                .unwrap_or_else(PoisonError::into_inner);
+            jobs.idle -= 1;
         }
     }
 
-    /// Called before the queue is drained. The eventfd is cleared first: a completion queued between
-    /// the two lines signals nothing, and is drained by this turn.
-    fn clear(&self) {
-        self.eventfd.clear();
-        self.signalled.store(false, Ordering::SeqCst);
+    fn finished(&self, completion: Completion) {
+        let mut completed = locked(&self.completed);
+        completed.push(completion);
+        if completed.len() == 1 {
+            drop(completed);
+            self.wakeup.signal();
+        }
     }
+}
+
+/// No lock is held where anything can panic, so a poisoned one is as it should be.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A thread's life: until the pool is dropped.
-fn work(queue: &Receiver<Job>, finished: &Sender<Completion>, wakeup: &CompletionWakeup) {
+fn work(shared: &Shared) {
     identity::clear_file_mode_mask();
     let mut identity = ThreadIdentity::unchanged();
-    for job in queue {
+    while let Some(job) = shared.next_job() {
         identity.switch_to(&job.run_as);
-        if finished.send((job.run)()).is_err() {
-            return;
-        }
-        wakeup.signal();
+        shared.finished((job.run)());
     }
 }
 
@@ -224,6 +282,27 @@ mod tests {
             .map(|n| u64::from(n.unwrap()))
             .sum();
         assert_eq!(sum, 49_995_000);
+    }
+
+    #[test]
+    fn threads_are_started_by_jobs_that_find_none_idle() {
+        let pool = Pool::start(4).unwrap();
+        let started = || locked(&pool.shared.jobs).threads;
+        assert_eq!(started(), 0);
+        for _ in 0..3 {
+            assert_eq!(finish(&pool, pool.run(RunAs::Server, || 1)), Ok(1));
+            // The thread is idle again only a moment after its job's result is there.
+            while locked(&pool.shared.jobs).idle == 0 {
+                thread::yield_now();
+            }
+        }
+        assert_eq!(started(), 1);
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let slow = pool.run(RunAs::Server, move || wait.recv().is_ok());
+        assert_eq!(finish(&pool, pool.run(RunAs::Server, || 2)), Ok(2));
+        assert_eq!(started(), 2);
+        release.send(()).unwrap();
+        assert_eq!(finish(&pool, slow), Ok(true));
     }
 
     #[test]
