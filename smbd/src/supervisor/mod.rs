@@ -283,6 +283,9 @@ impl Supervisor {
         if let Some(link) = self.gateway.link() {
             link.send(&ToGateway::Shutdown);
         }
+        self.zygote.let_end();
+        self.broker.let_end();
+        self.gateway.let_end();
     }
 
     fn is_stopped(&mut self, now: Instant) -> bool {

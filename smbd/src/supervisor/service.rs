@@ -26,7 +26,7 @@ pub struct Service<I, O> {
     link: Option<ControlLink<I, O>>,
     waits: bool,
     restart: Restart,
-    /// It was asked to end.
+    /// It is not started again.
     dismissed: bool,
     /// When to start it (again).
     pub due: Option<Instant>,
@@ -155,11 +155,16 @@ impl<I: ControlMessage, O: ControlMessage> Service<I, O> {
     /// Closes its link, which asks it to end by itself.
     pub fn dismiss(&mut self) {
         self.link = None;
+        self.let_end();
+    }
+
+    /// From now on it is not started again, whatever ends it.
+    pub fn let_end(&mut self) {
         self.due = None;
         self.dismissed = true;
     }
 
-    /// It was reaped: says when it is started again.
+    /// It was reaped: says when it is started again, if it is.
     pub fn ended(&mut self, end: ProcessEnd, now: Instant) {
         self.pid = None;
         self.link = None;
