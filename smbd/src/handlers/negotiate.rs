@@ -20,6 +20,7 @@ use crate::security::keys::PreauthHash;
 use crate::security::signing::SigningAlgorithm;
 use crate::security::spnego::negotiate_hint;
 use crate::state::{Connection, Negotiated};
+use crate::sys::random;
 
 /// Signing algorithms, best first: GMAC is ten times as fast as CMAC.
 const SIGNING_PREFERENCE: [SigningAlgorithm; 3] = [
@@ -314,8 +315,7 @@ impl Contexts {
             use_them(&[]);
             return Ok(());
         }
-        let mut salt = [0; SALT_LENGTH];
-        aws_lc_rs::rand::fill(&mut salt).map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
+        let salt: [u8; SALT_LENGTH] = random::bytes()?;
         let preauth = PreauthIntegrity::data(&[SHA_512], &salt);
         let signing = self.signing.map(|chosen| algorithms_data(&[chosen.id()]));
         let cipher = self.cipher.map(|chosen| {

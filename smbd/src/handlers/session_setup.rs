@@ -25,6 +25,7 @@ use crate::security::spnego::{Authenticated, Authenticator, LogonKind, Step};
 use crate::security::users::{Identity, UserFile, UserFileError};
 use crate::state::{Logon, Negotiated, Opens, Purpose, Session, Trees};
 use crate::sys::pool::RunAs;
+use crate::sys::random;
 
 /// Exchanges a connection may have under way.
 const MAX_LOGONS: usize = 16;
@@ -173,9 +174,7 @@ fn find_logon(
 /// Random, so that no other process's session is ever named by a PreviousSessionId.
 fn fresh_id(cx: &Context) -> Result<SessionId, NtStatus> {
     loop {
-        let mut bytes = [0; 8];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
-        let id = SessionId(u64::from_le_bytes(bytes));
+        let id = SessionId(u64::from_le_bytes(random::bytes()?));
         if id != SessionId(0) && id != SessionId::RELATED && cx.child.sessions.find(id).is_none() {
             return Ok(id);
         }
@@ -184,8 +183,7 @@ fn fresh_id(cx: &Context) -> Result<SessionId, NtStatus> {
 
 fn authenticator(cx: &Context) -> Result<Authenticator, NtStatus> {
     let guests = cx.child.config.global.map_to_guest == MapToGuest::BadUser;
-    let mut challenge = [0; 8];
-    aws_lc_rs::rand::fill(&mut challenge).map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
+    let challenge = random::bytes()?;
     let names = cx.child.identity.names.clone();
     let acceptor = Acceptor::new(names, challenge, child::now().0).allow_anonymous(guests);
     Ok(Authenticator::new(acceptor).guest_for_unknown(guests))

@@ -7,3 +7,4 @@ pub mod identity;
 pub mod poll;
 pub mod pool;
 pub mod privilege;
+pub mod random;
