@@ -4,6 +4,7 @@
 //! replies, and, where it has RDMA, moves payload between the client and the child's region.
 //! It parses nothing of SMB2 and keeps no state of a session.
 
+mod buffers;
 mod payload;
 mod region;
 mod relay;
@@ -18,6 +19,7 @@ use proto::control::ConnectionKind;
 use proto::relay::Descriptor;
 use proto::smb2::NtStatus;
 
+pub use buffers::{Buffers, Message, MessagePart};
 pub use payload::{Payload, PayloadSlice};
 pub use region::SharedRegion;
 pub use relay::RelayChannel;

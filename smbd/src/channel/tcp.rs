@@ -18,7 +18,8 @@ use proto::relay::Descriptor;
 use proto::smb2::NtStatus;
 use shm::SystemError;
 
-use super::{Channel, ChannelError, ChannelLimits, Outgoing, Payload, Reading, Transport};
+use super::{Buffers, Channel, ChannelError, ChannelLimits, Outgoing, Payload, Reading, Transport};
+use crate::sys::file;
 
 /// StreamProtocolLength has 24 bits.
 const MAX_FRAME: u32 = 0x00FF_FFFF;
@@ -41,6 +42,7 @@ pub struct TcpChannel {
     peer: SocketAddr,
     local: SocketAddr,
     max_message: u32,
+    buffers: Buffers,
     state: RefCell<State>,
 }
 
@@ -72,7 +74,11 @@ struct Partial {
 
 impl TcpChannel {
     /// Takes a connected socket. `max_message` bounds what an authenticated client may send.
-    pub fn new(socket: OwnedFd, max_message: u32) -> Result<TcpChannel, SystemError> {
+    pub fn new(
+        socket: OwnedFd,
+        max_message: u32,
+        buffers: Buffers,
+    ) -> Result<TcpChannel, SystemError> {
         let socket = TcpStream::from(socket);
         socket
             .set_nonblocking(true)
@@ -91,6 +97,7 @@ impl TcpChannel {
             peer,
             local,
             max_message: max_message.min(MAX_FRAME),
+            buffers,
             state: RefCell::new(State {
                 reading: Reading::OneMessage,
                 authenticated: false,
@@ -114,6 +121,7 @@ impl State {
         &mut self,
         socket: &TcpStream,
         limit: u32,
+        buffers: &Buffers,
     ) -> Result<Option<Vec<u8>>, ChannelError> {
         loop {
             if let Some(partial) = &mut self.partial {
@@ -124,12 +132,11 @@ impl State {
                 self.start += taken.len();
                 let missing = partial.length - partial.buffer.len();
                 if missing > 0 {
-                    // Stops without error at the end of the message or of the stream.
-                    let limited = &mut socket.take(missing as u64);
-                    match limited.read_to_end(&mut partial.buffer) {
-                        Ok(read) if read < missing => return Err(ChannelError::Closed),
+                    match file::append(socket.as_fd(), &mut partial.buffer, missing) {
+                        Ok(0) => return Err(ChannelError::Closed),
+                        Ok(read) if read < missing => continue,
                         Ok(_) => {}
-                        Err(error) => return nothing_yet(error),
+                        Err(error) => return nothing_yet(error.into()),
                     }
                 }
                 self.partial_since = None;
@@ -145,8 +152,10 @@ impl State {
                     )));
                 }
                 self.partial_since.get_or_insert_with(Instant::now);
+                let mut buffer = buffers.spare(length as usize);
+                buffer.reserve_exact(length as usize);
                 self.partial = Some(Partial {
-                    buffer: Vec::with_capacity(length as usize),
+                    buffer,
                     length: length as usize,
                 });
                 continue;
@@ -179,7 +188,7 @@ impl State {
     }
 
     /// Drops what the socket has taken.
-    fn written(&mut self, mut count: usize) {
+    fn written(&mut self, mut count: usize, buffers: &Buffers) {
         self.queued -= count;
         while let Some(first) = self.output.front() {
             let left = first.len() - self.sent;
@@ -189,7 +198,9 @@ impl State {
             }
             count -= left;
             self.sent = 0;
-            self.output.pop_front();
+            if let Some(piece) = self.output.pop_front() {
+                buffers.put(piece);
+            }
         }
     }
 }
@@ -241,7 +252,7 @@ impl Channel for TcpChannel {
                 false => MAX_UNAUTHENTICATED,
             };
             while messages.len() < MAX_MESSAGES && state.reading != Reading::Nothing {
-                match state.next_message(&self.socket, limit) {
+                match state.next_message(&self.socket, limit, &self.buffers) {
                     Ok(None) => break,
                     Ok(Some(message)) => {
                         if state.reading == Reading::OneMessage {
@@ -321,7 +332,7 @@ impl Channel for TcpChannel {
                 count += 1;
             }
             match (&self.socket).write_vectored(slices.get(..count).unwrap_or_default()) {
-                Ok(written) => state.written(written),
+                Ok(written) => state.written(written, &self.buffers),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(lost(error)),

@@ -34,7 +34,9 @@ impl Child {
             ConnectionKind::Tcp => {
                 let global = &self.config.global;
                 let payload = global.smb2_max_write.max(global.smb2_max_trans);
-                Rc::new(TcpChannel::new(descriptor, payload + MESSAGE_OVERHEAD)?)
+                let longest = payload + MESSAGE_OVERHEAD;
+                let buffers = self.buffers.clone();
+                Rc::new(TcpChannel::new(descriptor, longest, buffers)?)
             }
             ConnectionKind::Relay => {
                 Rc::new(RelayChannel::new(descriptor, Rc::clone(&self.region))?)

@@ -70,6 +70,7 @@ impl EventLoop {
             sessions: Sessions::default(),
             timers: Timers::default(),
             region: Default::default(),
+            buffers: Default::default(),
             connections: Default::default(),
             spawner: executor.spawner(),
             tasks: Default::default(),
@@ -122,7 +123,9 @@ impl EventLoop {
                 self.handle(*event);
             }
             self.take_unread();
-            self.child.timers.fire(Instant::now());
+            let now = Instant::now();
+            self.child.timers.fire(now);
+            self.child.buffers.expire(now);
         }
     }
 
@@ -375,6 +378,7 @@ impl EventLoop {
         let idle = self.served.is_empty().then(|| now + Duration::from_secs(1));
         limits
             .chain(self.child.timers.next_deadline())
+            .chain(self.child.buffers.deadline())
             .chain(idle)
             .min()
             .map(|deadline| deadline.saturating_duration_since(now))

@@ -22,7 +22,7 @@ use futures::task::LocalSpawnExt;
 use proto::control::child::NetworkInterface;
 use proto::control::{ChildId, ConnectionKind};
 
-use crate::channel::SharedRegion;
+use crate::channel::{Buffers, SharedRegion};
 use crate::config::Config;
 use crate::messaging::{Broker, Supervisor};
 use crate::state::{Connection, Sessions};
@@ -70,6 +70,8 @@ pub struct Child {
     pub identity: ServerIdentity,
     /// Memory shared with smbdirectd, by all RDMA channels.
     pub region: Rc<SharedRegion>,
+    /// Large buffers of messages.
+    pub buffers: Buffers,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     spawner: LocalSpawner,
     tasks: Cell<usize>,

@@ -3,10 +3,13 @@
 //! one before it (3.3.5.2.7.2).
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use proto::smb2::{Command, FileId, HEADER_SIZE, Header, NtStatus, TreeId};
 
+use super::Element;
 use super::request_size::{check_charge, payload_size};
+use crate::channel::Message;
 use crate::child::Child;
 use crate::security::signing::SigningKey;
 use crate::state::{Connection, Session, Tree};
@@ -42,11 +45,12 @@ pub(super) struct Sender {
 pub(super) fn admit(
     child: &Child,
     connection: &Connection,
-    header: &Header,
-    element: &[u8],
+    element: &Element,
+    message: &mut Arc<Message>,
     inherited: &mut Inherited,
     sender: &mut Sender,
 ) -> Result<Admitted, NtStatus> {
+    let header = &element.header;
     if header.is_related() {
         if let Some(status) = inherited.failed
             && (status == NtStatus::INVALID_PARAMETER || header.command() != Ok(Command::Create))
@@ -68,7 +72,8 @@ pub(super) fn admit(
         return Err(NtStatus::INVALID_PARAMETER);
     }
     let session = session_of(child, connection, header, inherited);
-    verify(connection, header, element, session.as_ref(), sender)?;
+    verify(connection, element, message, session.as_ref(), sender)?;
+    let bytes = element.bytes(message);
     let command = command.ok_or(NtStatus::INVALID_PARAMETER)?;
     let (needs_session, needs_tree) = match command {
         Command::Negotiate | Command::SessionSetup | Command::Echo | Command::Cancel => {
@@ -92,9 +97,9 @@ pub(super) fn admit(
     };
     inherited.tree.clone_from(&tree);
     if connection.is_multi_credit() {
-        check_charge(header.credit_charge, payload_size(command, element))?;
+        check_charge(header.credit_charge, payload_size(command, bytes))?;
     } else {
-        check_charge(1, payload_size(command, element))?;
+        check_charge(1, payload_size(command, bytes))?;
     }
     Ok(Admitted {
         command,
@@ -140,14 +145,15 @@ fn tree_of(
 /// MS-SMB2 3.3.5.2.4. SESSION_SETUP is signed only when it renews a session.
 fn verify(
     connection: &Connection,
-    header: &Header,
-    element: &[u8],
+    element: &Element,
+    message: &mut Arc<Message>,
     session: Option<&Rc<Session>>,
     sender: &mut Sender,
 ) -> Result<(), NtStatus> {
     if sender.encrypted {
         return Ok(());
     }
+    let header = &element.header;
     let command = header.command();
     if command == Ok(Command::Negotiate) {
         return match header.is_signed() {
@@ -183,9 +189,16 @@ fn verify(
     }
     // A guest's or nobody's session has no key, so a signature means nothing there.
     let Some(key) = key else { return Ok(()) };
-    let verified = element
-        .split_first_chunk::<HEADER_SIZE>()
-        .is_some_and(|(head, rest)| key.verify(head, &[rest]));
+    // Nobody shares the message but jobs of elements before this one, which have ended.
+    let verified = match Arc::get_mut(message)
+        .and_then(|message| message.bytes_mut().get_mut(element.range.clone()))
+    {
+        Some(bytes) => key.verify_whole(bytes),
+        None => element
+            .bytes(message)
+            .split_first_chunk::<HEADER_SIZE>()
+            .is_some_and(|(head, rest)| key.verify(head, &[rest])),
+    };
     if !verified {
         tracing::warn!(
             peer = %connection.channel.peer(),

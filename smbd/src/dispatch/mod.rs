@@ -15,10 +15,12 @@ mod task;
 
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use proto::smb2::transform::{TRANSFORM_PROTOCOL_ID, TransformHeader};
 use proto::smb2::{Command, Elements, Header};
 
+use crate::channel::Message;
 use crate::child::Child;
 use crate::handlers;
 use crate::state::{Connection, Session};
@@ -35,9 +37,16 @@ struct Element {
     progress: Rc<Progress>,
 }
 
+impl Element {
+    /// Its bytes in its message.
+    fn bytes<'a>(&self, message: &'a Message) -> &'a [u8] {
+        message.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
 /// A received chain: the message and where its elements lie.
 struct Chain {
-    message: Vec<u8>,
+    message: Arc<Message>,
     elements: Vec<Element>,
     /// The session whose cipher it came in.
     encryption: Option<Rc<Session>>,
@@ -53,7 +62,9 @@ pub fn deliver(child: &Rc<Child>, connection: &Rc<Connection>, message: Vec<u8>)
         return;
     }
     let (message, encryption) = match decrypt(child, connection, message) {
-        Ok(plain) => plain,
+        Ok((message, start, encryption)) => {
+            (Message::new(message, start, &child.buffers), encryption)
+        }
         Err(violation) => return connection.end(violation),
     };
     match receive(connection, message, encryption) {
@@ -83,7 +94,7 @@ pub fn deliver_first(child: &Rc<Child>, connection: &Rc<Connection>, message: Ve
 /// Walks the chain, takes its MessageIds from the window, and carries out CANCELs.
 fn receive(
     connection: &Rc<Connection>,
-    message: Vec<u8>,
+    message: Message,
     encryption: Option<Rc<Session>>,
 ) -> Result<Chain, String> {
     let mut elements = Vec::new();
@@ -120,20 +131,21 @@ fn receive(
         });
     }
     Ok(Chain {
-        message,
+        message: Arc::new(message),
         elements,
         encryption,
     })
 }
 
-/// Opens an encrypted message (MS-SMB2 3.3.5.2.1.1); a plain one stays as it is.
+/// Opens an encrypted message (MS-SMB2 3.3.5.2.1.1); a plain one stays as it is. Says where the
+/// plain message begins.
 fn decrypt(
     child: &Child,
     connection: &Connection,
     mut message: Vec<u8>,
-) -> Result<(Vec<u8>, Option<Rc<Session>>), String> {
+) -> Result<(Vec<u8>, usize, Option<Rc<Session>>), String> {
     if !message.starts_with(&TRANSFORM_PROTOCOL_ID) {
-        return Ok((message, None));
+        return Ok((message, 0, None));
     }
     let header = TransformHeader::decode(&message).map_err(|error| error.to_string())?;
     let session = child
@@ -148,5 +160,5 @@ fn decrypt(
     cipher
         .open(&mut message)
         .map_err(|error| error.to_string())?;
-    Ok((message, Some(session)))
+    Ok((message, TransformHeader::SIZE, Some(session)))
 }

@@ -9,7 +9,7 @@ use proto::smb2::error::ErrorResponse;
 use proto::smb2::transform::TransformHeader;
 use proto::smb2::{Addressing, AsyncId, Command, HEADER_SIZE, Header, NtStatus};
 
-use crate::channel::{Outgoing, OutgoingPayload};
+use crate::channel::{Buffers, Outgoing, OutgoingPayload};
 use crate::handlers::{Data, PreauthTarget, Response};
 use crate::security::signing::SigningKey;
 use crate::state::{Connection, Session};
@@ -21,6 +21,7 @@ const ALIGNMENT: usize = 8;
 /// Replies of one chain that are not sent yet.
 pub struct Replies<'a> {
     connection: &'a Connection,
+    buffers: &'a Buffers,
     /// Whose cipher seals the replies: the requests came encrypted.
     encryption: Option<&'a Session>,
     waiting: Vec<Reply>,
@@ -47,9 +48,14 @@ impl Reply {
 
 impl<'a> Replies<'a> {
     /// No reply yet.
-    pub fn new(connection: &'a Connection, encryption: Option<&'a Session>) -> Replies<'a> {
+    pub fn new(
+        connection: &'a Connection,
+        buffers: &'a Buffers,
+        encryption: Option<&'a Session>,
+    ) -> Replies<'a> {
         Replies {
             connection,
+            buffers,
             encryption,
             waiting: Vec::new(),
             size: 0,
@@ -171,13 +177,19 @@ impl<'a> Replies<'a> {
         let count = waiting.len();
         for (index, reply) in waiting.into_iter().enumerate() {
             let is_last = index + 1 == count;
-            reply.finish(if is_last { granted } else { 0 }, is_last, &mut pieces);
+            let credits = if is_last { granted } else { 0 };
+            reply.finish(credits, is_last, self.buffers, &mut pieces);
         }
         if let Some(session) = self.encryption {
+            let plain = std::mem::take(&mut pieces);
+            let length = plain
+                .iter()
+                .fold(TransformHeader::SIZE, |sum, piece| sum + piece.len());
             let sealed = session
                 .cipher
                 .as_ref()
-                .map(|cipher| cipher.seal(session.id, &pieces));
+                .map(|cipher| cipher.seal(session.id, &plain, self.buffers.spare(length)));
+            plain.into_iter().for_each(|piece| self.buffers.put(piece));
             match sealed {
                 Some(Ok(message)) => pieces = vec![message],
                 Some(Err(used_up)) => return self.connection.end(used_up.to_string()),
@@ -193,7 +205,7 @@ impl<'a> Replies<'a> {
 }
 
 impl Reply {
-    fn finish(mut self, credits: u16, is_last: bool, pieces: &mut Vec<Vec<u8>>) {
+    fn finish(mut self, credits: u16, is_last: bool, buffers: &Buffers, pieces: &mut Vec<Vec<u8>>) {
         let length = HEADER_SIZE + self.body.len() + self.data.len();
         let padding = if is_last {
             0
@@ -218,7 +230,9 @@ impl Reply {
         if let (Some(key), Some(header)) =
             (&self.signing_key, head.first_chunk_mut::<HEADER_SIZE>())
         {
-            key.sign_in_place(header, &[&self.body, &self.data]);
+            let mut gather = buffers.spare(length);
+            key.sign_in_place(header, &[&self.body, &self.data], &mut gather);
+            buffers.put(gather);
         }
         if let Some(preauth) = &self.preauth {
             preauth.update(&[&head, &self.body, &self.data]);

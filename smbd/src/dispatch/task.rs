@@ -6,6 +6,7 @@
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -16,6 +17,7 @@ use super::admission::{Admitted, Inherited, Sender, admit};
 use super::replies::Replies;
 use super::request_size::{RdmaUse, payload_size, rdma_use};
 use super::{Chain, Element};
+use crate::channel::Message;
 use crate::child::Child;
 use crate::handlers::{self, Context, Response};
 use crate::state::Connection;
@@ -36,9 +38,9 @@ struct Place {
 
 type Outcome = Result<Response, NtStatus>;
 
-pub(super) async fn run(child: Rc<Child>, connection: Rc<Connection>, chain: Chain) {
+pub(super) async fn run(child: Rc<Child>, connection: Rc<Connection>, mut chain: Chain) {
     let mut inherited = Inherited::default();
-    let mut replies = Replies::new(&connection, chain.encryption.as_deref());
+    let mut replies = Replies::new(&connection, &child.buffers, chain.encryption.as_deref());
     let encrypted = chain.encryption.is_some();
     let count = chain.elements.len();
     for (index, element) in chain.elements.iter().enumerate() {
@@ -46,13 +48,12 @@ pub(super) async fn run(child: Rc<Child>, connection: Rc<Connection>, chain: Cha
             // MS-SMB2 3.3.5.2.7.2: there is nothing before it.
             inherited.failed = Some(NtStatus::INVALID_PARAMETER);
         }
-        let bytes = chain.message.get(element.range.clone()).unwrap_or_default();
         let is_last = index + 1 == count;
         answer(
             &child,
             &connection,
             element,
-            bytes,
+            &mut chain.message,
             Place { is_last, encrypted },
             &mut inherited,
             &mut replies,
@@ -73,7 +74,7 @@ async fn answer(
     child: &Rc<Child>,
     connection: &Rc<Connection>,
     element: &Element,
-    bytes: &[u8],
+    message: &mut Arc<Message>,
     place: Place,
     inherited: &mut Inherited,
     replies: &mut Replies<'_>,
@@ -84,7 +85,8 @@ async fn answer(
     let mut rdma = RdmaUse::default();
     let encrypted = place.encrypted;
     sender.encrypted = encrypted;
-    let admitted = admit(child, connection, header, bytes, inherited, &mut sender);
+    let admitted = admit(child, connection, element, message, inherited, &mut sender);
+    let bytes = element.bytes(message);
     let outcome = match admitted {
         Err(status) => Err(status),
         Ok(admitted) => {
@@ -103,6 +105,7 @@ async fn answer(
                         chain_file: inherited.file.into(),
                         encrypted,
                         progress: Rc::clone(&element.progress),
+                        message: Arc::clone(message),
                     };
                     let handler = pin!(handlers::handle(command, bytes, &cx));
                     let outcome =

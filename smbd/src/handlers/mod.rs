@@ -29,11 +29,12 @@ mod write;
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use proto::relay::Descriptor;
 use proto::smb2::{Command, FileId, Header, NtStatus, SessionId, TreeId};
 
-use crate::channel::Payload;
+use crate::channel::{Message, Payload};
 use crate::child::Child;
 use crate::dispatch::Progress;
 use crate::security::signing::SigningKey;
@@ -61,6 +62,8 @@ pub struct Context {
     pub encrypted: bool,
     /// Whether it was cancelled, and whether it waits.
     pub progress: Rc<Progress>,
+    /// The whole received message, for a job that needs a part of it.
+    pub message: Arc<Message>,
 }
 
 /// An ordinary answer of a handler. An error answer is `Err(NtStatus)`.

@@ -45,9 +45,10 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     let opened = Arc::clone(&disk.file);
 
     let Some(descriptors) = descriptors else {
+        let buffer = cx.child.buffers.spare(length as usize);
         let read = move || {
             opened.check_locks(false, offset, length.into())?;
-            file::read(opened.descriptor(), length, offset).map_err(status_of)
+            file::read(opened.descriptor(), buffer, length, offset).map_err(status_of)
         };
         let bytes = cx.as_user(read).await?;
         let count = bytes.len() as u32;

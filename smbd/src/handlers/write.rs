@@ -7,6 +7,7 @@ use proto::smb2::{AccessMask, CreateOptions, NtStatus};
 
 use super::read::{channel_of, client_buffers, is_in_a_file};
 use super::{Context, Response, malformed};
+use crate::channel::Message;
 use crate::sys::file;
 use crate::vfs::errno::status_of;
 
@@ -54,8 +55,9 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     let count = match descriptors {
         _ if length == 0 => 0,
         None => {
-            // The job may outlive the message's buffer as far as the compiler knows.
-            let bytes = request.data.to_vec();
+            // The job holds the message: nothing is copied.
+            let bytes =
+                Message::share(&cx.message, request.data).ok_or(NtStatus::INTERNAL_ERROR)?;
             let write = move || {
                 opened.check_locks(true, offset, length.into())?;
                 file::write(opened.descriptor(), &bytes, offset, durable).map_err(status_of)

@@ -138,11 +138,12 @@ impl SessionCipher {
         self.cipher
     }
 
-    /// The whole encrypted message of a message given in pieces.
+    /// The whole encrypted message of a message given in pieces, in `message`, an empty buffer.
     pub fn seal(
         &self,
         session: SessionId,
         pieces: &[impl AsRef<[u8]>],
+        mut message: Vec<u8>,
     ) -> Result<Vec<u8>, NoncesUsedUp> {
         let count = self.next_nonce.get();
         self.next_nonce
@@ -157,7 +158,7 @@ impl SessionCipher {
             flags: TransformHeader::FLAG_ENCRYPTED,
             session_id: session,
         };
-        let mut message = Vec::with_capacity(TransformHeader::SIZE + length);
+        message.reserve_exact(TransformHeader::SIZE + length);
         header.encode(&mut message);
         for piece in pieces {
             message.extend_from_slice(piece.as_ref());
@@ -170,8 +171,8 @@ impl SessionCipher {
         Ok(message)
     }
 
-    /// Opens an encrypted message: what is left of it is the plain one.
-    pub fn open(&self, message: &mut Vec<u8>) -> Result<(), OpenError> {
+    /// Opens an encrypted message in place: behind its transform header it is the plain one then.
+    pub fn open(&self, message: &mut [u8]) -> Result<(), OpenError> {
         let header = TransformHeader::decode(message)?;
         let present = message.len() - TransformHeader::SIZE;
         if header.original_message_size as usize != present {
@@ -192,7 +193,6 @@ impl SessionCipher {
         {
             return Err(OpenError::Forged);
         }
-        message.drain(..TransformHeader::SIZE);
         Ok(())
     }
 }
@@ -297,17 +297,19 @@ mod tests {
             let (client, server) = ends(cipher);
             for message in [&b""[..], b"x", &[7; 100_000]] {
                 let (first, second) = message.split_at(message.len() / 2);
-                let mut sealed = client.seal(SessionId(9), &[first, second]).unwrap();
+                let mut sealed = client
+                    .seal(SessionId(9), &[first, second], Vec::new())
+                    .unwrap();
                 let header = TransformHeader::decode(&sealed).unwrap();
                 assert_eq!(header.session_id, SessionId(9));
                 if message.len() > 16 {
                     assert_ne!(&sealed[TransformHeader::SIZE..], message);
                 }
                 server.open(&mut sealed).unwrap();
-                assert_eq!(sealed, message);
-                let mut answer = server.seal(SessionId(9), &[message]).unwrap();
+                assert_eq!(&sealed[TransformHeader::SIZE..], message);
+                let mut answer = server.seal(SessionId(9), &[message], Vec::new()).unwrap();
                 client.open(&mut answer).unwrap();
-                assert_eq!(answer, message);
+                assert_eq!(&answer[TransformHeader::SIZE..], message);
             }
         }
     }
@@ -316,7 +318,9 @@ mod tests {
     fn a_changed_byte_anywhere_is_noticed() {
         for cipher in Cipher::PREFERENCE {
             let (client, server) = ends(cipher);
-            let sealed = client.seal(SessionId(1), &[b"a plain message"]).unwrap();
+            let sealed = client
+                .seal(SessionId(1), &[b"a plain message"], Vec::new())
+                .unwrap();
             for at in 0..sealed.len() {
                 let mut changed = sealed.clone();
                 changed[at] ^= 0x40;
@@ -332,7 +336,9 @@ mod tests {
     #[test]
     fn the_keys_of_the_two_directions_differ() {
         let (client, _) = ends(Cipher::Aes128Gcm);
-        let mut sealed = client.seal(SessionId(1), &[b"reflected"]).unwrap();
+        let mut sealed = client
+            .seal(SessionId(1), &[b"reflected"], Vec::new())
+            .unwrap();
         assert!(matches!(client.open(&mut sealed), Err(OpenError::Forged)));
     }
 
@@ -340,11 +346,14 @@ mod tests {
     fn no_nonce_is_used_twice_and_the_last_one_never() {
         let (client, _) = ends(Cipher::Aes256Gcm);
         let nonce = |sealed: &[u8]| TransformHeader::decode(sealed).unwrap().nonce;
-        let first = client.seal(SessionId(1), &[b"x"]).unwrap();
-        let second = client.seal(SessionId(1), &[b"x"]).unwrap();
+        let first = client.seal(SessionId(1), &[b"x"], Vec::new()).unwrap();
+        let second = client.seal(SessionId(1), &[b"x"], Vec::new()).unwrap();
         assert_ne!(nonce(&first), nonce(&second));
         client.next_nonce.set(u64::MAX);
-        assert_eq!(client.seal(SessionId(1), &[b"x"]), Err(NoncesUsedUp));
+        assert_eq!(
+            client.seal(SessionId(1), &[b"x"], Vec::new()),
+            Err(NoncesUsedUp)
+        );
     }
 
     #[test]

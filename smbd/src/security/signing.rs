@@ -2,7 +2,7 @@
 //!
 //! Called by dispatch on every signed message, both ways. A message comes as its header and the
 //! pieces behind it; the header's Signature field counts as zeros. HMAC and CMAC stream over the
-//! pieces; GMAC runs on a private copy.
+//! pieces; GMAC, whose library takes one piece only, gathers them first, unless there is one.
 
 use std::fmt;
 
@@ -71,8 +71,9 @@ impl SigningKey {
         })
     }
 
-    /// The signature of a message whose bytes are `header` and then each of `rest`.
-    pub fn sign(&self, header: &Header, rest: &[&[u8]]) -> [u8; 16] {
+    /// The signature of a message whose bytes are `header` and then each of `rest`. `gather` is
+    /// an empty buffer that GMAC fills with the message.
+    pub fn sign(&self, header: &Header, rest: &[&[u8]], gather: &mut Vec<u8>) -> [u8; 16] {
         let mut unsigned = *header;
         unsigned[SIGNATURE_START..].fill(0);
         match &self.0 {
@@ -94,14 +95,16 @@ impl SigningKey {
                 first_16(context.sign().expect(ACCEPTS).as_ref())
             }
             Algorithm::AesGmac(key) => {
-                let mut message = unsigned.to_vec();
+                let length = rest
+                    .iter()
+                    .fold(unsigned.len(), |sum, piece| sum + piece.len());
+                gather.clear();
+                gather.reserve_exact(length);
+                gather.extend_from_slice(&unsigned);
                 for piece in rest {
-                    message.extend_from_slice(piece);
+                    gather.extend_from_slice(piece);
                 }
-                let tag = key
-                    .seal_in_place_separate_tag(gmac_nonce(header), Aad::from(message), &mut [])
-                    .expect("AES-GCM accepts any message SMB2 can carry");
-                first_16(tag.as_ref())
+                gmac(key, header, gather)
             }
         }
     }
@@ -109,15 +112,36 @@ impl SigningKey {
     /// Whether the header's Signature is right, in a time that does not depend on where it is
     /// wrong.
     pub fn verify(&self, header: &Header, rest: &[&[u8]]) -> bool {
-        self.sign(header, rest)
+        self.sign(header, rest, &mut Vec::new())
             .as_slice()
             .ct_eq(&header[SIGNATURE_START..])
             .into()
     }
 
-    /// Signs in place: writes the Signature field.
-    pub fn sign_in_place(&self, header: &mut Header, rest: &[&[u8]]) {
-        let signature = self.sign(header, rest);
+    /// As [`SigningKey::verify`], for a whole message in one piece: GMAC needs no copy of it then.
+    /// The Signature field is zeroed meanwhile and restored.
+    pub fn verify_whole(&self, message: &mut [u8]) -> bool {
+        let Some((header, rest)) = message.split_first_chunk_mut::<64>() else {
+            return false;
+        };
+        let Algorithm::AesGmac(key) = &self.0 else {
+            return self.verify(header, &[rest]);
+        };
+        let signed = *header;
+        header[SIGNATURE_START..].fill(0);
+        let signature = gmac(key, &signed, message);
+        if let Some(header) = message.first_chunk_mut::<64>() {
+            *header = signed;
+        }
+        signature
+            .as_slice()
+            .ct_eq(&signed[SIGNATURE_START..])
+            .into()
+    }
+
+    /// Signs in place: writes the Signature field. `gather` as for [`SigningKey::sign`].
+    pub fn sign_in_place(&self, header: &mut Header, rest: &[&[u8]], gather: &mut Vec<u8>) {
+        let signature = self.sign(header, rest, gather);
         header[SIGNATURE_START..].copy_from_slice(&signature);
     }
 
@@ -134,6 +158,14 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "SigningKey({:?}, redacted)", self.algorithm())
     }
+}
+
+/// The tag over `unsigned`, the whole message with zeros for its signature.
+fn gmac(key: &LessSafeKey, header: &Header, unsigned: &[u8]) -> [u8; 16] {
+    let tag = key
+        .seal_in_place_separate_tag(gmac_nonce(header), Aad::from(unsigned), &mut [])
+        .expect("AES-GCM accepts any message SMB2 can carry");
+    first_16(tag.as_ref())
 }
 
 /// MessageId, then one bit for "sent by the server" and one for CANCEL (MS-SMB2 3.1.4.1): a CANCEL
@@ -176,7 +208,7 @@ mod tests {
     fn a_signed_message_verifies_however_it_is_cut_into_pieces() {
         for algorithm in ALL {
             let mut header = header();
-            key(algorithm).sign_in_place(&mut header, &[b"some payload"]);
+            key(algorithm).sign_in_place(&mut header, &[b"some payload"], &mut Vec::new());
             assert!(
                 key(algorithm).verify(&header, &[b"some ", b"", b"payload"]),
                 "{algorithm:?}"
@@ -185,11 +217,30 @@ mod tests {
     }
 
     #[test]
+    fn a_message_in_one_piece_verifies_in_place_and_stays_as_it_is() {
+        for algorithm in ALL {
+            let key = key(algorithm);
+            let mut header = header();
+            key.sign_in_place(&mut header, &[b"payload"], &mut Vec::new());
+            let message = [&header[..], b"payload"].concat();
+            for place in 0..message.len() {
+                let mut altered = message.clone();
+                altered[place] ^= 1;
+                assert!(!key.verify_whole(&mut altered), "{algorithm:?}, {place}");
+            }
+            let mut whole = message.clone();
+            assert!(key.verify_whole(&mut whole), "{algorithm:?}");
+            assert_eq!(whole, message);
+            assert!(!key.verify_whole(&mut whole[..63]));
+        }
+    }
+
+    #[test]
     fn any_changed_byte_is_noticed() {
         for algorithm in ALL {
             let key = key(algorithm);
             let mut header = header();
-            key.sign_in_place(&mut header, &[b"payload"]);
+            key.sign_in_place(&mut header, &[b"payload"], &mut Vec::new());
             assert!(!key.verify(&header, &[b"paYload"]), "{algorithm:?}");
             assert!(
                 !key.verify(&header, &[b"payload", b"more"]),
@@ -210,7 +261,7 @@ mod tests {
     fn another_key_does_not_verify() {
         for algorithm in ALL {
             let mut header = header();
-            key(algorithm).sign_in_place(&mut header, &[]);
+            key(algorithm).sign_in_place(&mut header, &[], &mut Vec::new());
             let other = SigningKey::new(algorithm, &Key128::from_bytes([8; 16]));
             assert!(!other.verify(&header, &[]), "{algorithm:?}");
         }
@@ -247,7 +298,8 @@ mod tests {
                 0x7d08f9f6e4b831f843b0879cbaf94aa7_u128,
             ),
         ] {
-            let signature = key(algorithm).sign(&header(), &[b"some", b" payload"]);
+            let signature =
+                key(algorithm).sign(&header(), &[b"some", b" payload"], &mut Vec::new());
             assert_eq!(u128::from_be_bytes(signature), expected, "{algorithm:?}");
         }
     }

@@ -4,37 +4,61 @@
 //! Called on pool threads. A short transfer goes on until the end of the file, an error or the
 //! whole length; EINTR is retried. Offsets and lengths are checked by the handlers.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, IoSlice, ReadWriteFlags, pread, pwritev2};
 
 use crate::channel::PayloadSlice;
 
-/// Reads up to `length` bytes at `offset` into a new buffer; fewer at the end of the file.
-pub fn read(file: BorrowedFd<'_>, length: u32, offset: u64) -> Result<Vec<u8>, Errno> {
-    let mut bytes = Vec::new();
+/// Reads up to `length` bytes at `offset` into `bytes`, an empty buffer; fewer at the end of the
+/// file.
+pub fn read(
+    file: BorrowedFd<'_>,
+    mut bytes: Vec<u8>,
+    length: u32,
+    offset: u64,
+) -> Result<Vec<u8>, Errno> {
     bytes
         .try_reserve_exact(length as usize)
         .map_err(|_| Errno::NOMEM)?;
     while bytes.len() < length as usize {
-        // The allocator may give more room than asked for; the kernel is offered no more.
         let wanted = length as usize - bytes.len();
         let at = offset + bytes.len() as u64;
-        let count = if bytes.capacity() - bytes.len() == wanted {
-            retry(|| pread(file, spare_capacity(&mut bytes), at))?
-        } else {
-            let before = bytes.len();
-            bytes.resize(before + wanted, 0);
-            let count = retry(|| pread(file, &mut bytes[before..], at))?;
-            bytes.truncate(before + count);
-            count
-        };
+        let count = extend(&mut bytes, wanted, |room| {
+            retry(|| pread(file, &mut *room, at).map(|(read, _)| read.len()))
+        })?;
         if count == 0 {
             break;
         }
     }
     Ok(bytes)
+}
+
+/// Reads once, from a socket, at most `wanted` bytes to the end of `bytes`; 0 is the end of it.
+pub fn append(socket: BorrowedFd<'_>, bytes: &mut Vec<u8>, wanted: usize) -> Result<usize, Errno> {
+    bytes.try_reserve(wanted).map_err(|_| Errno::NOMEM)?;
+    extend(bytes, wanted, |room| {
+        retry(|| rustix::io::read(socket, &mut *room).map(|(read, _)| read.len()))
+    })
+}
+
+/// Has `fill` fill the start of at most `wanted` bytes of room behind `bytes`, without zeroing it
+/// first: a buffer used again may have more room than may be filled now.
+fn extend(
+    bytes: &mut Vec<u8>,
+    wanted: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, Errno>,
+) -> Result<usize, Errno> {
+    let room = bytes.spare_capacity_mut();
+    let size = wanted.min(room.len());
+    let room = room.get_mut(..size).unwrap_or_default();
+    let count = fill(room)?.min(size);
+    let length = bytes.len() + count;
+    // SAFETY: `length` is within the capacity, since `count` is at most the size of the room
+    // behind the bytes, and the kernel has filled the first `count` bytes of it.
+    unsafe { bytes.set_len(length) };
+    Ok(count)
 }
 
 /// Writes all of `bytes` at `offset`; `durable` returns only once they are on disk.
@@ -164,16 +188,23 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
         assert_eq!(write(file.as_fd(), &bytes, 10, true), Ok(100_000));
-        assert_eq!(read(file.as_fd(), 100_000, 10).unwrap(), bytes);
-        assert_eq!(read(file.as_fd(), 200_000, 10).unwrap(), bytes);
-        assert_eq!(read(file.as_fd(), 5, 8).unwrap(), [0, 0, 0, 1, 2]);
-        assert!(read(file.as_fd(), 5, 100_010).unwrap().is_empty());
+        assert_eq!(read(file.as_fd(), Vec::new(), 100_000, 10).unwrap(), bytes);
+        assert_eq!(read(file.as_fd(), Vec::new(), 200_000, 10).unwrap(), bytes);
+        assert_eq!(
+            read(file.as_fd(), Vec::new(), 5, 8).unwrap(),
+            [0, 0, 0, 1, 2]
+        );
+        assert!(
+            read(file.as_fd(), Vec::new(), 5, 100_010)
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]
     fn a_descriptor_without_the_right_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let file = std::fs::File::create(directory.path().join("f")).unwrap();
-        assert_eq!(read(file.as_fd(), 1, 0), Err(Errno::BADF));
+        assert_eq!(read(file.as_fd(), Vec::new(), 1, 0), Err(Errno::BADF));
     }
 }

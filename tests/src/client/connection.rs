@@ -283,7 +283,7 @@ impl Connection {
             if let Some(key) = self.keys.get(&session) {
                 header.flags |= HeaderFlags::SIGNED;
                 let mut encoded = header_bytes(&header);
-                key.sign_in_place(&mut encoded, &[&element[64..]]);
+                key.sign_in_place(&mut encoded, &[&element[64..]], &mut Vec::new());
                 element[..64].copy_from_slice(&encoded);
             } else {
                 element[..64].copy_from_slice(&header_bytes(&header));

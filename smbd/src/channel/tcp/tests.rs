@@ -8,7 +8,10 @@ fn connected() -> (TcpChannel, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
-    (TcpChannel::new(server.into(), 1 << 20).unwrap(), client)
+    (
+        TcpChannel::new(server.into(), 1 << 20, Buffers::default()).unwrap(),
+        client,
+    )
 }
 
 /// Receives until `count` messages or an error came.

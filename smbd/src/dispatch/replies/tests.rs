@@ -41,7 +41,8 @@ fn with_data(data: &[u8]) -> Result<Response, NtStatus> {
 #[test]
 fn a_compound_reply_is_padded_linked_signed_and_granted_credits_at_its_end() {
     let (channel, connection) = connection();
-    let mut replies = Replies::new(&connection, None);
+    let buffers = Buffers::default();
+    let mut replies = Replies::new(&connection, &buffers, None);
     replies.add(&request(0, 3), with_data(b"abc"), None, Some(key()), None);
     replies.add(
         &request(1, 4),
@@ -84,7 +85,8 @@ fn a_compound_reply_is_padded_linked_signed_and_granted_credits_at_its_end() {
 fn a_reply_that_no_longer_fits_begins_another_message() {
     let (channel, connection) = connection();
     channel.max_send.set(300);
-    let mut replies = Replies::new(&connection, None);
+    let buffers = Buffers::default();
+    let mut replies = Replies::new(&connection, &buffers, None);
     for id in 0..3 {
         replies.add(&request(id, 1), with_data(&[7; 100]), None, None, None);
     }
@@ -93,7 +95,8 @@ fn a_reply_that_no_longer_fits_begins_another_message() {
     assert_eq!(messages.len(), 3);
     assert!(messages.iter().all(|message| message.len() == 180));
 
-    let mut replies = Replies::new(&connection, None);
+    let buffers = Buffers::default();
+    let mut replies = Replies::new(&connection, &buffers, None);
     replies.add(&request(3, 1), with_data(&[7; 300]), None, None, None);
     replies.send();
     let header = Header::decode(&channel.messages()[0]).unwrap();
@@ -103,7 +106,8 @@ fn a_reply_that_no_longer_fits_begins_another_message() {
 #[test]
 fn an_interim_response_grants_the_credits_and_nothing_else() {
     let (channel, connection) = connection();
-    let mut replies = Replies::new(&connection, None);
+    let buffers = Buffers::default();
+    let mut replies = Replies::new(&connection, &buffers, None);
     replies.add(&request(0, 1), with_data(b""), None, Some(key()), Some(9));
     replies.add_interim(&request(1, 5), AsyncId(77));
     replies.add(
@@ -133,7 +137,8 @@ fn an_interim_response_grants_the_credits_and_nothing_else() {
 #[test]
 fn a_set_up_response_names_what_it_set_up() {
     let (channel, connection) = connection();
-    let mut replies = Replies::new(&connection, None);
+    let buffers = Buffers::default();
+    let mut replies = Replies::new(&connection, &buffers, None);
     let mut response = Response::of(vec![9, 0, 0, 0, 72, 0, 0, 0, 0]);
     response.header.session = Some(SessionId(42));
     response.header.signing_key = Some(key());
@@ -154,7 +159,8 @@ fn a_set_up_response_names_what_it_set_up() {
 #[test]
 fn an_ended_connection_gets_no_reply() {
     let (channel, connection) = connection();
-    let mut replies = Replies::new(&connection, None);
+    let buffers = Buffers::default();
+    let mut replies = Replies::new(&connection, &buffers, None);
     replies.add(&request(0, 1), with_data(b"x"), None, None, None);
     connection.end("test");
     replies.send();

@@ -1,0 +1,199 @@
+//! Large buffers of messages, used again: fresh memory of a megabyte costs more in page faults than
+//! the copy into it. And [`Message`], a received message that jobs of the pool can share.
+//!
+//! Channels and handlers take buffers from here, whoever is done with one gives it back, and the
+//! loop lets all of them go once none has been used for a while: an idle client keeps nothing.
+
+use std::ops::{Deref, Range};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Smaller ones are the allocator's business: it keeps their pages itself.
+const LARGE: usize = 128 * 1024;
+/// Bytes kept for later.
+const MAX_KEPT: usize = 32 << 20;
+/// Unused for this long, all are given back.
+const KEPT_FOR: Duration = Duration::from_secs(1);
+
+/// The spare buffers of this process; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Buffers(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    spare: Vec<Vec<u8>>,
+    bytes: usize,
+    /// When one was given back last.
+    since: Option<Instant>,
+}
+
+impl Buffers {
+    /// An empty buffer for `length` bytes. Without capacity, if no kept one is of the size.
+    pub fn spare(&self, length: usize) -> Vec<u8> {
+        if length < LARGE {
+            return Vec::new();
+        }
+        let kept = &mut *self.kept();
+        let fitting = kept
+            .spare
+            .iter()
+            .enumerate()
+            .filter(|(_, buffer)| buffer.capacity() >= length)
+            .min_by_key(|(_, buffer)| buffer.capacity())
+            .map(|(position, _)| position);
+        match fitting {
+            Some(position) => {
+                let buffer = kept.spare.swap_remove(position);
+                kept.bytes -= buffer.capacity();
+                buffer
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Takes a buffer back, whatever is in it.
+    pub fn put(&self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if capacity < LARGE {
+            return;
+        }
+        let kept = &mut *self.kept();
+        if kept.bytes + capacity <= MAX_KEPT {
+            buffer.clear();
+            kept.bytes += capacity;
+            kept.since = Some(Instant::now());
+            kept.spare.push(buffer);
+        }
+    }
+
+    /// When [`Buffers::expire`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.kept().since.map(|since| since + KEPT_FOR)
+    }
+
+    /// Lets the buffers go if it is time.
+    pub fn expire(&self, now: Instant) {
+        let kept = &mut *self.kept();
+        if kept.since.is_some_and(|since| since + KEPT_FOR <= now) {
+            *kept = Kept::default();
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A received message, decrypted. Its buffer goes back when the last who shares it is done.
+#[derive(Debug)]
+pub struct Message {
+    bytes: Vec<u8>,
+    start: usize,
+    buffers: Buffers,
+}
+
+impl Message {
+    /// The message that begins at `start` of `bytes`.
+    pub fn new(bytes: Vec<u8>, start: usize, buffers: &Buffers) -> Message {
+        Message {
+            start: start.min(bytes.len()),
+            bytes,
+            buffers: buffers.clone(),
+        }
+    }
+
+    /// Its bytes, to be changed before it is shared.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.start..).unwrap_or_default()
+    }
+
+    /// Shares the part of it that `part` borrows; `None` if that is no part of it.
+    pub fn share(message: &Arc<Message>, part: &[u8]) -> Option<MessagePart> {
+        let start = part.as_ptr().addr().checked_sub(message.as_ptr().addr())?;
+        let range = start..start.checked_add(part.len())?;
+        message.get(range.clone())?;
+        Some(MessagePart {
+            message: Arc::clone(message),
+            range,
+        })
+    }
+}
+
+impl Deref for Message {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.buffers.put(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// A part of a message that keeps the message.
+#[derive(Debug)]
+pub struct MessagePart {
+    message: Arc<Message>,
+    range: Range<usize>,
+}
+
+impl Deref for MessagePart {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.message.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_buffer_is_used_again_and_let_go_when_idle() {
+        let buffers = Buffers::default();
+        assert_eq!(buffers.spare(LARGE).capacity(), 0);
+        let message = Message::new(vec![7; 4 * LARGE], 0, &buffers);
+        let place = message.as_ptr();
+        drop(message);
+        assert_eq!(buffers.spare(5 * LARGE).capacity(), 0, "too small");
+        let again = buffers.spare(2 * LARGE);
+        assert_eq!((again.as_ptr(), again.len()), (place, 0));
+        buffers.put(again);
+        buffers.put(vec![0; LARGE / 2]);
+        assert_eq!(buffers.kept().spare.len(), 1);
+        let deadline = buffers.deadline().unwrap();
+        buffers.expire(deadline - Duration::from_millis(1));
+        assert_eq!(buffers.kept().spare.len(), 1);
+        buffers.expire(deadline);
+        assert_eq!(buffers.kept().bytes, 0);
+        assert_eq!(buffers.deadline(), None);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_allowed() {
+        let buffers = Buffers::default();
+        for _ in 0..3 {
+            buffers.put(Vec::with_capacity(MAX_KEPT / 2));
+        }
+        assert_eq!(buffers.kept().spare.len(), 2);
+    }
+
+    #[test]
+    fn a_part_of_a_message_outlives_it_and_nothing_else_is_one() {
+        let buffers = Buffers::default();
+        let message = Arc::new(Message::new(
+            b"transform, plain data".to_vec(),
+            11,
+            &buffers,
+        ));
+        assert_eq!(&**message, b"plain data");
+        let part = Message::share(&message, &message[6..]).unwrap();
+        assert!(Message::share(&message, b"data").is_none());
+        drop(message);
+        assert_eq!(&*part, b"data");
+    }
+}
