@@ -55,7 +55,8 @@ struct State {
     start: usize,
     end: usize,
     partial: Option<Partial>,
-    /// Since when a message has been arriving.
+    /// Since when a message has been arriving; from a client that is logged on, since when nothing
+    /// more of it has.
     partial_since: Option<Instant>,
     /// The message read last, kept until it is known who serves the client.
     preface: Vec<u8>,
@@ -134,7 +135,14 @@ impl State {
                 if missing > 0 {
                     match file::append(socket.as_fd(), &mut partial.buffer, missing) {
                         Ok(0) => return Err(ChannelError::Closed),
-                        Ok(read) if read < missing => continue,
+                        Ok(read) if read < missing => {
+                            // A long WRITE may take its time over a slow line, as long as it
+                            // goes on. Who has not logged on sends nothing long.
+                            if self.authenticated {
+                                self.partial_since = Some(Instant::now());
+                            }
+                            continue;
+                        }
                         Ok(_) => {}
                         Err(error) => return nothing_yet(error.into()),
                     }

@@ -28,7 +28,7 @@ const FIRST_CONNECTION: u64 = 16;
 const NEGOTIATE_LIMIT: Duration = Duration::from_secs(5);
 /// A session must be authenticated by then.
 const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(45);
-/// A message that began must be whole by then.
+/// A message that began must be whole by then, or, from an authenticated client, go on arriving.
 const PARTIAL_LIMIT: Duration = Duration::from_secs(10);
 /// What an ended connection still owes must be gone by then.
 const CLOSING_LIMIT: Duration = Duration::from_secs(5);

@@ -146,3 +146,24 @@ fn a_client_that_does_not_read_is_not_read_either() {
             .all(|part| part == frame(&reply))
     );
 }
+
+#[test]
+fn a_long_message_of_an_authenticated_client_has_time_while_it_goes_on() {
+    for authenticated in [true, false] {
+        let (channel, mut client) = connected();
+        channel.read_on(Reading::Freely);
+        if authenticated {
+            channel.authenticated();
+        }
+        let mut send = |bytes: &[u8]| {
+            client.write_all(bytes).unwrap();
+            receive(&channel, 1).1.unwrap();
+            channel.partial_since().unwrap()
+        };
+        let began = send(&frame(&[7; 60_000])[..20_000]);
+        let went_on = send(&[7; 20_000]);
+        assert_eq!(went_on > began, authenticated);
+        receive(&channel, 1).1.unwrap();
+        assert_eq!(channel.partial_since(), Some(went_on), "nothing came since");
+    }
+}
