@@ -1,5 +1,6 @@
-//! What a client with an account tries and must not get, against a real server over TCP: files of
-//! a read-only share deleted, rights of root used, opens left behind by a session that has ended.
+//! What a client with an account, or without one, tries and must not get, against a real server
+//! over TCP: files of a read-only share deleted, rights of root used, opens left behind by a session
+//! that has ended, another client's place.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -89,4 +90,25 @@ fn a_create_that_its_own_logoff_overtakes_leaves_no_open_behind() {
             .unwrap_or_else(|error| panic!("round {round}: somebody still has the file: {error}"));
         connection.close(lasting, file).unwrap();
     }
+}
+
+#[test]
+fn connections_that_only_say_a_clients_guid_do_not_keep_it_out() {
+    let Some(server) = Server::start_or_skip() else {
+        return;
+    };
+    let offer = Offer::default();
+    let say = || {
+        let transport = Tcp::connect(server.address()).unwrap();
+        Connection::negotiate(transport, offer.clone()).unwrap()
+    };
+    let strangers: Vec<Connection> = (0..20).map(|_| say()).collect();
+    let mut client = say();
+    let (_, tree) = log_on(&mut client, "share");
+    let file = client
+        .open(tree, "file", OpenOptions::read_write())
+        .unwrap();
+    assert_eq!(client.write(tree, file, 0, b"content").unwrap(), 7);
+    client.close(tree, file).unwrap();
+    drop(strangers);
 }

@@ -102,6 +102,15 @@ impl Child {
                     connection.hand_over();
                     return Err(NtStatus::CONNECTION_DISCONNECTED);
                 }
+                // Anybody may say this ClientGuid and not log on. That must not keep its client out:
+                // it is served here, apart from its other connections.
+                Claim::Refused(reason @ Refusal::TooManyUnauthenticated, _) => {
+                    tracing::warn!(
+                        peer = %connection.channel.peer(),
+                        %reason,
+                        "a connection is served apart from its client's others"
+                    );
+                }
                 Claim::Refused(reason, _) => {
                     tracing::warn!(peer = %connection.channel.peer(), %reason, "a connection is refused");
                     connection.end(reason.to_string());
