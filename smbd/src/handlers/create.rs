@@ -190,8 +190,16 @@ async fn open(asked: &Asked, cx: &Context) -> Result<Done, NtStatus> {
     let security = asked.security.clone();
     let finished = cx
         .as_user(move || {
-            let metadata = finish(&opened, security)?;
-            Ok((opened, metadata))
+            match finish(&opened, security) {
+                Ok(metadata) => Ok((opened, metadata)),
+                Err(status) => {
+                    // Nobody was told of it, and what was there before is not lost with it.
+                    if opened.action == CreateAction::Created {
+                        let _ = opened.file.delete();
+                    }
+                    Err(status)
+                }
+            }
         })
         .await;
     let (opened, metadata) = match finished {
