@@ -2,6 +2,7 @@
 //! Started in the foreground and ended, with all it started, when dropped. Tests that need RDMA
 //! run it in the lab's guest instead.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -125,26 +126,27 @@ impl ServerBuilder {
         }
     }
 
-    /// Starts `smbd`, behind a shell that mounts its volumes where it has any.
+    /// Starts `smbd`, on the lab's server and behind a shell that mounts its volumes, as asked.
     fn command(&self, smbd: &Path, folder: &Path) -> Command {
+        let mut words: Vec<OsString> = Vec::new();
         if self.in_lab {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", "server"]).arg(smbd);
-            return command;
+            words.extend(["ip", "netns", "exec", "server"].map(OsString::from));
         }
-        if self.volumes.is_empty() {
-            return Command::new(smbd);
+        if !self.volumes.is_empty() {
+            let mut script = String::from("set -e; ");
+            for (share, size) in &self.volumes {
+                let path = folder.join("shares").join(share);
+                let at = path.display();
+                script += &format!("mount -t tmpfs -o mode=0777,size={size} tmpfs {at}; ");
+            }
+            script += "exec \"$0\" \"$@\"";
+            let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c"];
+            words.extend(unshare.map(OsString::from));
+            words.push(script.into());
         }
-        let mut script = String::from("set -e; ");
-        for (share, size) in &self.volumes {
-            let path = folder.join("shares").join(share);
-            let at = path.display();
-            script += &format!("mount -t tmpfs -o mode=0777,size={size} tmpfs {at}; ");
-        }
-        script += "exec \"$0\" \"$@\"";
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
-        command.arg(smbd);
+        words.push(smbd.into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
     }
 

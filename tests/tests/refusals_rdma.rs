@@ -63,6 +63,16 @@ fn a_payload_nothing_protects_is_denied() {
 }
 
 #[test]
+fn a_full_disk_is_told_as_such() {
+    on_fabric("full-disk");
+}
+
+#[test]
+fn a_full_disk_is_told_as_such_in_the_lab() {
+    in_lab("full-disk");
+}
+
+#[test]
 fn a_bad_descriptor_gets_a_status_or_ends_its_connection_in_the_lab() {
     in_lab("descriptors");
 }

@@ -10,10 +10,16 @@ use crate::client::{Access, ClientError, ExposedMemory, Reply, read_body, split,
 use crate::server::ServerBuilder;
 
 /// All there are.
-pub const SCENARIOS: [&str; 4] = ["descriptors", "frames", "vanishing", "unprotected"];
+pub const SCENARIOS: [&str; 5] = [
+    "descriptors",
+    "frames",
+    "vanishing",
+    "unprotected",
+    "full-disk",
+];
 
-/// Bytes of the memory that descriptors are made of.
-const LENGTH: u32 = 64 << 10;
+/// Bytes of the memory that descriptors are made of. They fit a message too.
+const LENGTH: u32 = 32 << 10;
 
 /// Plays a scenario on a server made of this builder. False, noted as a skip, where it cannot run.
 pub fn play<C: RdmaClient>(name: &str, server: ServerBuilder, enter: Enter) -> bool {
@@ -21,6 +27,10 @@ pub fn play<C: RdmaClient>(name: &str, server: ServerBuilder, enter: Enter) -> b
     let (setting, channel) = match name {
         "unprotected" => ("server signing = mandatory", Channel::None),
         _ => ("rdma allow unprotected payload = yes", Channel::RdmaV1),
+    };
+    let server = match name {
+        "full-disk" => server.volume("share", "1m"),
+        _ => server,
     };
     let Some(mut stage) = Stage::<C>::begin(server.global(setting), enter, channel) else {
         return false;
@@ -30,6 +40,7 @@ pub fn play<C: RdmaClient>(name: &str, server: ServerBuilder, enter: Enter) -> b
         "frames" => frames(&mut stage),
         "vanishing" => vanishing(&mut stage),
         "unprotected" => unprotected(&mut stage),
+        "full-disk" => full_disk(&mut stage),
         _ => panic!("{name} is none of {SCENARIOS:?}"),
     }
     stage.end();
@@ -307,4 +318,35 @@ fn unprotected<C: RdmaClient>(stage: &mut Stage<C>) {
             leave(client);
         });
     }
+}
+
+/// One MiB, filled by RDMA: what does not fit is refused, what did is there.
+fn full_disk<C: RdmaClient>(stage: &mut Stage<C>) {
+    let cause = "the share's file system, or its user's quota, is full";
+    stage.refused("the last block", cause, |stage| {
+        let mut client = stage.client();
+        let (tree, file) = (client.tree, client.file);
+        let (channel, block) = (Channel::RdmaV1, LENGTH as usize);
+        let mut kept = 0u8;
+        let refused = loop {
+            let data = vec![kept; block];
+            let offset = u64::from(kept) * u64::from(LENGTH);
+            let connection = &mut client.connection;
+            match connection.write_rdma(tree, file, offset, &data, channel, 2) {
+                Ok(count) => assert_eq!(count, LENGTH),
+                refused => break refused,
+            }
+            kept += 1;
+            assert!(kept <= 32, "more than the file system holds");
+        };
+        assert_eq!(status_or_closed(refused), Ok(NtStatus::DISK_FULL));
+        assert!(kept >= 20, "only {kept} blocks fitted");
+        for number in 0..kept {
+            let offset = u64::from(number) * u64::from(LENGTH);
+            let connection = &mut client.connection;
+            let read = connection.read_rdma(tree, file, offset, LENGTH, channel, 1);
+            assert!(read.unwrap() == vec![number; block], "block {number}");
+        }
+        leave(client);
+    });
 }

@@ -15,8 +15,8 @@ use crate::client::{ClientError, Connection, Offer, OpenOptions, Session, Tree};
 use crate::server::{OTHER_PASSWORD, OTHER_USER, PASSWORD, Server, ServerBuilder, USER};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What the bystander writes and reads at once.
-const BLOCK: usize = 128 << 10;
+/// What the bystander writes and reads at once, if it may.
+const BLOCK: u32 = 128 << 10;
 
 /// Makes the calling thread the client's host of this number on its fabric.
 pub type Enter = Arc<dyn Fn(u8) + Send + Sync>;
@@ -97,7 +97,11 @@ impl<C: RdmaClient> Stage<C> {
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&rounds));
         let thread = std::thread::spawn(move || {
             enter(1);
-            work::<C>(channel, &stopped, &counted).map_err(|error| error.to_string())
+            let worked = work::<C>(channel, &stopped, &counted);
+            worked.map_err(|error| {
+                eprintln!("the bystander: {error}");
+                error.to_string()
+            })
         });
         let stage = Stage {
             server,
@@ -244,12 +248,14 @@ fn work<C: RdmaClient>(
         tree,
         file,
     } = client;
+    let limits = connection.negotiated();
+    let length = BLOCK.min(limits.max_read_size).min(limits.max_write_size);
     let mut round = 0u64;
     while !stop.load(Ordering::Relaxed) {
         round += 1;
-        let data: Vec<u8> = (0..BLOCK).map(|at| (at as u64 * 7 + round) as u8).collect();
-        let offset = round % 4 * BLOCK as u64;
-        let length = BLOCK as u32;
+        let byte = |at| (u64::from(at) * 7 + round) as u8;
+        let data: Vec<u8> = (0..length).map(byte).collect();
+        let offset = round % 4 * u64::from(length);
         let read = if channel == Channel::None {
             connection.write(tree, file, offset, &data)?;
             connection.read(tree, file, offset, length)?

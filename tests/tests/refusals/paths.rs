@@ -2,9 +2,13 @@
 
 use std::os::unix::fs::symlink;
 
+use proto::smb2::create::CreateRequest;
+use proto::smb2::create_context::{CreateContext, CreateContexts, name};
 use proto::smb2::info::{FileInfoClass, InfoType};
 use proto::smb2::set_info::SetInfoRequest;
-use proto::smb2::{AccessMask, Command, CreateDisposition, CreateOptions, FileId, NtStatus};
+use proto::smb2::{
+    AccessMask, Command, CreateDisposition, CreateOptions, FileAttributes, FileId, NtStatus,
+};
 use tests::client::{OpenOptions, create_body};
 use tests::server::Server;
 
@@ -188,6 +192,48 @@ fn a_full_disk_is_told_as_such() {
         .write(client.tree, file, 0, &[1; BLOCK])
         .unwrap();
     assert_eq!(written as usize, BLOCK);
+}
+
+/// A CREATE that asks for more room than there is fails, and the file it made goes with it.
+#[test]
+fn a_create_that_finds_no_room_leaves_no_file() {
+    let builder = Server::builder()
+        .share("share", "    read only = no")
+        .volume("share", "1m");
+    let Some(mut scene) = Scene::of(builder) else {
+        return;
+    };
+    let refused = scene.refused("is full", |server| {
+        let mut client = Client::of(server, "share");
+        let file_name: Vec<u8> = "new".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let mut body = Vec::new();
+        let options = OpenOptions::read_write();
+        CreateRequest {
+            requested_oplock_level: 0,
+            impersonation_level: 2,
+            desired_access: options.access,
+            file_attributes: FileAttributes::empty(),
+            share_access: options.share,
+            create_disposition: CreateDisposition::Create.into(),
+            create_options: options.options,
+            name: &file_name,
+            contexts: CreateContexts(&[]),
+        }
+        .encode(
+            &[CreateContext {
+                name: name::ALLOCATION_SIZE,
+                data: &(8u64 << 20).to_le_bytes(),
+            }],
+            &mut body,
+        );
+        let (tree, connection) = (client.tree, &mut client.connection);
+        let header = connection.header(Command::Create, Some(tree.session), tree.id);
+        let refused = connection.exchange(header, &body).unwrap().header.status;
+        let there = client.open("new", OpenOptions::read());
+        assert_eq!(status(there), NtStatus::OBJECT_NAME_NOT_FOUND);
+        refused
+    });
+    assert_eq!(refused, NtStatus::DISK_FULL);
 }
 
 /// The open of a CREATE that ends up behind the end of its tree connect is nobody's: it must be
