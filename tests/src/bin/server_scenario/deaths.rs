@@ -7,11 +7,8 @@ use std::time::{Duration, Instant};
 use proto::control::child::Transport;
 use proto::control::status::StatusReport;
 use rustix::process::Signal;
+use tests::hazards::{ADDRESS, Load, Scene, signal};
 use tests::server::{PASSWORD, USER};
-
-use crate::client::RdmaClient;
-use crate::load::Load;
-use crate::server::{ADDRESS, Server, signal};
 
 /// What nobody else may notice: no operation takes longer.
 const NOTICED: Duration = Duration::from_secs(1);
@@ -28,8 +25,8 @@ impl Mount {
         Mount::new("/mnt/rdma", "rdma,")
     }
 
-    pub fn over_tcp() -> Mount {
-        Mount::new("/mnt/tcp", "")
+    pub fn over_tcp(scene: &Scene) -> Mount {
+        Mount::new("/mnt/tcp", &format!("port={},", scene.port()))
     }
 
     /// On two links, with a channel over each.
@@ -70,8 +67,8 @@ impl Drop for Mount {
 }
 
 /// The child that serves the kernel's client over this transport.
-pub fn owner(server: &Server, transport: Transport) -> i32 {
-    server.wait_for("a child serves the mount", |report| {
+pub fn owner(scene: &Scene, transport: Transport) -> i32 {
+    scene.wait_for("a child serves the mount", |report| {
         let mut children = report.children.iter();
         let found = children.find(|child| {
             let status = child.status.as_ref();
@@ -88,8 +85,8 @@ pub fn owner(server: &Server, transport: Transport) -> i32 {
 }
 
 /// Twenty children, those of either mount in turn.
-pub fn clients_of_killed_children_come_back(server: &Server) {
-    let (rdma, tcp) = (Mount::over_rdma(), Mount::over_tcp());
+pub fn clients_of_killed_children_come_back(scene: &Scene) {
+    let (rdma, tcp) = (Mount::over_rdma(), Mount::over_tcp(scene));
     let loads = [
         (Transport::Rdma, Load::on_mount(&rdma.folder(), true)),
         (Transport::Tcp, Load::on_mount(&tcp.folder(), true)),
@@ -104,8 +101,8 @@ pub fn clients_of_killed_children_come_back(server: &Server) {
             0 => (&loads[0], &loads[1]),
             _ => (&loads[1], &loads[0]),
         };
-        let child = owner(server, victim.0);
-        let other = owner(server, witness.0);
+        let child = owner(scene, victim.0);
+        let other = owner(scene, witness.0);
         witness.1.wait_for_more(1, RECONNECTED);
         let errors = witness.1.errors();
         witness.1.longest();
@@ -120,8 +117,8 @@ pub fn clients_of_killed_children_come_back(server: &Server) {
         );
         assert!(longest < NOTICED, "the other client noticed");
         assert_eq!(witness.1.errors(), errors, "the other client had errors");
-        assert_ne!(owner(server, victim.0), child);
-        assert_eq!(owner(server, witness.0), other, "the other child lives");
+        assert_ne!(owner(scene, victim.0), child);
+        assert_eq!(owner(scene, witness.0), other, "the other child lives");
         kills += 1;
     }
     println!("{kills} children killed in {:?}", began.elapsed());
@@ -129,8 +126,8 @@ pub fn clients_of_killed_children_come_back(server: &Server) {
 }
 
 /// It comes back within a second, every time, and with it the mounts over SMB Direct.
-pub fn a_killed_smbdirectd_comes_back_and_tcp_never_stops(server: &Server) {
-    let (rdma, tcp) = (Mount::over_rdma(), Mount::over_tcp());
+pub fn a_killed_smbdirectd_comes_back_and_tcp_never_stops(scene: &Scene) {
+    let (rdma, tcp) = (Mount::over_rdma(), Mount::over_tcp(scene));
     let loads = [
         (Transport::Rdma, Load::on_mount(&rdma.folder(), true)),
         (Transport::Tcp, Load::on_mount(&tcp.folder(), false)),
@@ -138,15 +135,15 @@ pub fn a_killed_smbdirectd_comes_back_and_tcp_never_stops(server: &Server) {
     for (_, load) in &loads {
         load.wait_for_more(3, RECONNECTED);
     }
-    let tcp_owner = owner(server, Transport::Tcp);
+    let tcp_owner = owner(scene, Transport::Tcp);
     for round in 0..3 {
-        let old = server.wait_for("smbdirectd runs", |report| {
+        let old = scene.wait_for("smbdirectd runs", |report| {
             report.gateway.as_ref().map(|gateway| gateway.pid)
         });
         loads[1].1.longest();
         let killed = Instant::now();
         signal(old, Signal::KILL);
-        server.wait_for("smbdirectd listens again", |report| {
+        scene.wait_for("smbdirectd listens again", |report| {
             report
                 .gateway
                 .as_ref()
@@ -163,8 +160,8 @@ pub fn a_killed_smbdirectd_comes_back_and_tcp_never_stops(server: &Server) {
         );
         assert!(listening < Duration::from_secs(1), "after {listening:?}");
         assert!(longest < NOTICED, "TCP stopped");
-        assert_eq!(owner(server, Transport::Tcp), tcp_owner);
-        owner(server, Transport::Rdma);
+        assert_eq!(owner(scene, Transport::Tcp), tcp_owner);
+        owner(scene, Transport::Rdma);
         // One that runs for ten seconds counts as settled: the next end is a first one again.
         if round < 2 {
             loads[0].1.wait_for_more(1, RECONNECTED);
@@ -176,8 +173,8 @@ pub fn a_killed_smbdirectd_comes_back_and_tcp_never_stops(server: &Server) {
 }
 
 /// Nobody notices: who is there works on, and who comes is served.
-pub fn a_killed_broker_or_zygote_is_not_noticed(server: &Server) {
-    let (rdma, tcp) = (Mount::over_rdma(), Mount::over_tcp());
+pub fn a_killed_broker_or_zygote_is_not_noticed(scene: &Scene) {
+    let (rdma, tcp) = (Mount::over_rdma(), Mount::over_tcp(scene));
     let loads = [
         (Transport::Rdma, Load::on_mount(&rdma.folder(), false)),
         (Transport::Tcp, Load::on_mount(&tcp.folder(), false)),
@@ -185,22 +182,22 @@ pub fn a_killed_broker_or_zygote_is_not_noticed(server: &Server) {
     for (_, load) in &loads {
         load.wait_for_more(3, RECONNECTED);
     }
-    let owners = loads.each_ref().map(|(kind, _)| owner(server, *kind));
+    let owners = loads.each_ref().map(|(kind, _)| owner(scene, *kind));
     let broker = |report: &StatusReport| report.broker;
     let zygote = |report: &StatusReport| report.zygote;
     for round in 0..4u8 {
         let pid: &dyn Fn(&StatusReport) -> Option<i32> =
             if round % 2 == 0 { &broker } else { &zygote };
-        let old = server.wait_for("it runs", pid);
+        let old = scene.wait_for("it runs", pid);
         for (_, load) in &loads {
             load.longest();
         }
         signal(old, Signal::KILL);
         // Waits for the new one, which after the first death takes a second to come.
-        let mut newcomer = RdmaClient::log_on(10 + round);
+        let mut newcomer = scene.client(10 + round);
         let file = newcomer.create(&format!("newcomer-{round}"));
         newcomer.write_and_check(file, 0, 1 << 20, round.into());
-        server.wait_for("there is another", |report| {
+        scene.wait_for("there is another", |report| {
             pid(report).filter(|pid| *pid != old)
         });
         for (transport, load) in &loads {
@@ -212,13 +209,13 @@ pub fn a_killed_broker_or_zygote_is_not_noticed(server: &Server) {
     }
     assert_eq!(
         owners,
-        loads.each_ref().map(|(kind, _)| owner(server, *kind))
+        loads.each_ref().map(|(kind, _)| owner(scene, *kind))
     );
     finish(loads);
 }
 
 /// Both channels end, and both come back, to one child.
-pub fn a_mount_of_two_channels_comes_back(server: &Server) {
+pub fn a_mount_of_two_channels_comes_back(scene: &Scene) {
     let mount = Mount::over_channels();
     let load = Load::on_mount(&mount.folder(), true);
     let two_channels = |report: &StatusReport, other_than: i32| {
@@ -229,13 +226,13 @@ pub fn a_mount_of_two_channels_comes_back(server: &Server) {
         });
         found.map(|child| child.pid)
     };
-    let mut child = server.wait_for("two channels", |report| two_channels(report, 0));
+    let mut child = scene.wait_for("two channels", |report| two_channels(report, 0));
     for _ in 0..5 {
         load.wait_for_more(2, RECONNECTED);
         signal(child, Signal::KILL);
         let back = load.wait_for_more(2, RECONNECTED);
         println!("killed the child of both channels: back after {back:?}");
-        child = server.wait_for("two channels again", |report| two_channels(report, child));
+        child = scene.wait_for("two channels again", |report| two_channels(report, child));
     }
     println!("{} operations, {} errors", load.operations(), load.errors());
     load.finish();

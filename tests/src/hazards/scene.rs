@@ -1,32 +1,25 @@
-//! The server on the lab's server host: started, asked for its status, counted, ended. Its share
-//! is a folder in memory.
+//! The server at play: started on its ground, asked for its status, counted, ended.
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use proto::control::status::StatusReport;
 use proto::smb2::Guid;
 use rustix::process::{Pid, Signal, kill_process};
-use tests::lab;
-use tests::server::{PASSWORD, USER};
 
-use crate::client::RdmaClient;
+use super::{Ground, Load, RdmaClient};
+use crate::server::Server;
 
-/// Where it listens.
+/// Where it is reached over RDMA.
 pub const ADDRESS: &str = "10.9.0.1";
-/// What `share` serves.
-pub const SHARE: &str = "/srv/share";
-const CONFIG: &str = "/run/scenario/smb.conf";
-const STATUS_SOCKET: &str = "/run/scenario/run/status";
 /// Everything here is a matter of milliseconds; a loaded machine may take longer.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A running server.
-pub struct Server {
-    process: std::cell::RefCell<Child>,
+pub struct Scene {
+    server: Server,
+    ground: Ground,
 }
 
 /// What a server holds.
@@ -42,64 +35,64 @@ pub struct Held {
     descriptors: BTreeMap<&'static str, usize>,
 }
 
-impl Server {
-    /// Starts it and waits until it listens for RDMA.
-    pub fn start() -> Server {
-        for folder in [SHARE, "/run/scenario"] {
-            std::fs::create_dir_all(folder).expect("a folder");
-        }
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(SHARE, mode).expect("chmod");
-        let configuration = format!(
-            "[global]\n    server smb transports = tcp, rdma\n    private dir = /run/scenario/private\n    \
-             state directory = /run/scenario/state\n    lock directory = /run/scenario/run\n    \
-             passdb file = /run/scenario/users\n[share]\n    path = {SHARE}\n    read only = no\n"
-        );
-        std::fs::write(CONFIG, configuration).expect("write smb.conf");
-        add_user();
-        let log = std::fs::File::create(results("smbd.log")).expect("create the log");
-        let process = smbd()
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("share the log"))
-            .stderr(log)
-            .spawn()
-            .expect("start smbd");
-        let server = Server {
-            process: process.into(),
+impl Scene {
+    /// Starts it and waits until it listens for RDMA. `None`, noted as a skip, where it cannot run.
+    pub fn start(ground: Ground) -> Option<Scene> {
+        let builder = Server::builder().share("share", "    read only = no");
+        let builder = match &ground {
+            Ground::Lab => builder.in_lab(),
+            Ground::Fabric(folder) => builder.on_fabric(folder),
         };
-        let deadline = Instant::now() + PATIENCE;
-        while !server.serves_rdma() {
-            assert!(
-                Instant::now() < deadline,
-                "smbd does not listen for RDMA; look into smbd.log"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
+        let server = builder.start_or_skip()?;
+        let scene = Scene { server, ground };
+        scene.wait_for("it listens for RDMA", |report| {
+            let gateway = report.gateway.as_ref()?;
+            (!gateway.interfaces.is_empty()).then_some(())
+        });
+        Some(scene)
     }
 
-    fn serves_rdma(&self) -> bool {
-        smbd::status::ask_at(Path::new(STATUS_SOCKET))
-            .ok()
-            .and_then(|report| report.gateway)
-            .is_some_and(|gateway| !gateway.interfaces.is_empty())
+    /// A client that is logged on, from a host of its own.
+    pub fn client(&self, last: u8) -> RdmaClient {
+        RdmaClient::log_on(&self.ground, last, None)
+    }
+
+    /// The same, granting no more credits than this.
+    pub fn client_granting(&self, last: u8, credits: u16) -> RdmaClient {
+        RdmaClient::log_on(&self.ground, last, Some(credits))
+    }
+
+    /// A client at work.
+    pub fn load(&self, last: u8) -> Load {
+        Load::over_rdma(&self.ground, last)
+    }
+
+    /// A file of the share, as the server sees it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.server.share("share").join(name)
+    }
+
+    /// Where it is reached over TCP.
+    pub fn port(&self) -> u16 {
+        self.server.address().port()
     }
 
     /// A client comes, reads, writes and goes.
     pub fn warm_up(&self) {
-        let mut client = RdmaClient::log_on(0xff);
+        let mut client = self.client(0xf0);
         let file = client.create("warm-up");
         client.write_and_check(file, 0, 1 << 20, 1);
         drop(client);
         self.wait_for("nobody is served", |report| {
             report.children.is_empty().then_some(())
         });
-        std::fs::remove_file(format!("{SHARE}/warm-up")).expect("the file is there");
+        std::fs::remove_file(self.file("warm-up")).expect("the file is there");
     }
 
     /// What it says of itself.
     pub fn status(&self) -> StatusReport {
-        smbd::status::ask_at(Path::new(STATUS_SOCKET)).expect("the supervisor answers")
+        let socket = self.server.folder().join("run/status");
+        smbd::status::ask_at(&socket).expect("the supervisor answers")
     }
 
     /// Asks until `wanted` finds what it wants.
@@ -151,7 +144,7 @@ impl Server {
             queue_pairs: totals.queue_pairs,
             memory_regions: totals.memory_regions,
             pinned_bytes: totals.pinned_bytes,
-            processes: processes(),
+            processes: processes(report.supervisor),
             descriptors,
         })
     }
@@ -190,12 +183,10 @@ impl Server {
     }
 
     /// Ends it, with all it started.
-    pub fn stop(&self) {
-        let mut process = self.process.borrow_mut();
-        let pid = Pid::from_child(&process);
-        kill_process(pid, Signal::TERM).expect("the supervisor runs");
-        process.wait().expect("the supervisor ends");
-        assert_eq!(processes(), BTreeMap::new(), "left running");
+    pub fn stop(self) {
+        let supervisor = self.status().supervisor;
+        drop(self.server);
+        assert_eq!(processes(supervisor), BTreeMap::new(), "left running");
     }
 }
 
@@ -204,54 +195,48 @@ pub fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).expect("a pid"), signal).expect("the process is there");
 }
 
-/// A file of the run's results.
-pub fn results(name: &str) -> std::path::PathBuf {
-    let folder = std::env::var_os("LAB_RESULTS").expect("the lab says where results go");
-    Path::new(&folder).join(name)
-}
-
-fn smbd() -> Command {
-    let mut command = Command::new("ip");
-    let program = lab::binary("smbd").expect("smbd is built");
-    command.args(["netns", "exec", "server"]).arg(program);
-    command.args(["--config", CONFIG]);
-    command
-}
-
-fn add_user() {
-    let mut child = smbd()
-        .args(["passwd", "add", USER, "--stdin"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("run smbd passwd");
-    let mut input = child.stdin.take().expect("a pipe");
-    writeln!(input, "{PASSWORD}").expect("give the password");
-    drop(input);
-    assert!(child.wait().expect("smbd passwd").success());
+/// A file for a log: of the lab's results, or a temporary one.
+pub fn results(name: &str) -> PathBuf {
+    let folder = std::env::var_os("LAB_RESULTS").map(PathBuf::from);
+    folder.unwrap_or_else(std::env::temp_dir).join(name)
 }
 
 fn descriptors(pid: i32) -> Option<usize> {
     Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
 
-/// The server's processes by name; one that has ended and was not waited for counts too.
-fn processes() -> BTreeMap<String, usize> {
-    let mut found = BTreeMap::new();
+/// A process and all it started, by name; one that has ended and was not waited for counts too.
+fn processes(root: i32) -> BTreeMap<String, usize> {
     let entries = std::fs::read_dir("/proc").expect("/proc");
-    for entry in entries.flatten() {
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        // pid (name) state …
-        let name = stat
-            .split_once('(')
-            .and_then(|(_, rest)| rest.rsplit_once(')'));
-        if let Some((name, _)) = name
-            && name.starts_with("smbd")
-        {
-            *found.entry(name.to_owned()).or_default() += 1;
+    let all: Vec<(i32, i32, String)> = entries
+        .flatten()
+        .filter_map(|entry| identity(&entry.path()))
+        .collect();
+    let mut family = BTreeSet::from([root]);
+    loop {
+        let known = family.len();
+        let children = all.iter().filter(|(_, parent, _)| family.contains(parent));
+        let children: Vec<i32> = children.map(|(pid, _, _)| *pid).collect();
+        family.extend(children);
+        if family.len() == known {
+            break;
+        }
+    }
+    let mut found = BTreeMap::new();
+    for (pid, _, name) in all {
+        if family.contains(&pid) {
+            *found.entry(name).or_default() += 1;
         }
     }
     found
+}
+
+/// A process's number, its parent's and its name.
+fn identity(process: &Path) -> Option<(i32, i32, String)> {
+    // pid (name) state parent …
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    let (pid, rest) = stat.split_once(" (")?;
+    let (name, rest) = rest.rsplit_once(") ")?;
+    let parent = rest.split_whitespace().nth(1)?;
+    Some((pid.parse().ok()?, parent.parse().ok()?, name.to_owned()))
 }

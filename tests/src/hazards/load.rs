@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::client::{RdmaClient, pattern};
+use super::{Ground, RdmaClient, pattern};
 
 /// Bytes of a write and of the read that checks it.
 const BLOCK: usize = 128 << 10;
@@ -38,9 +38,10 @@ struct Block([u8; BLOCK]);
 
 impl Load {
     /// A client of the project's own, over SMB Direct.
-    pub fn over_rdma(last: u8) -> Load {
+    pub(super) fn over_rdma(ground: &Ground, last: u8) -> Load {
+        let ground = ground.clone();
         Load::start(move |shared| {
-            let mut client = RdmaClient::log_on(last);
+            let mut client = RdmaClient::log_on(&ground, last, None);
             let file = client.create(&format!("load-{last}"));
             let mut round = 0;
             while !shared.stop.load(Ordering::Relaxed) {

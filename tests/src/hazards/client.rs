@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 
 use proto::smb2::write::{WriteFlags, WriteRequest};
 use proto::smb2::{Channel, Command, FileId, Guid, MessageId};
-use tests::client::verbs::{Behaviour, SmbDirect};
-use tests::client::{
+
+use super::{Ground, Misbehaving};
+use crate::client::{
     Access, ClientError, Connection, ExposedMemory, Offer, OpenOptions, RdmaTransport, Transport,
     Tree,
 };
-use tests::server::{PASSWORD, USER};
-
-use crate::server::ADDRESS;
+use crate::server::{PASSWORD, USER};
 
 /// A client that is logged on. Dropped, it is gone without a word.
 pub struct RdmaClient {
@@ -25,7 +24,7 @@ pub struct RdmaClient {
 
 /// The transport, shared by the connection and the scenario.
 pub struct Wire {
-    pub smbdirect: SmbDirect,
+    pub smbdirect: Box<dyn Misbehaving>,
     /// How a message is handed over.
     pub sending: Sending,
 }
@@ -63,16 +62,10 @@ pub fn pattern(length: usize, seed: u64) -> Vec<u8> {
 }
 
 impl RdmaClient {
-    /// A good client.
-    pub fn log_on(last: u8) -> RdmaClient {
-        RdmaClient::log_on_as(last, Behaviour::default())
-    }
-
     /// Connects, negotiates, logs on, connects to the share, and signs nothing from then on, so
-    /// that bare RDMA is allowed.
-    pub fn log_on_as(last: u8, behaviour: Behaviour) -> RdmaClient {
-        let server = format!("{ADDRESS}:445").parse().expect("an address");
-        let smbdirect = SmbDirect::connect(server, behaviour).expect("the server accepts");
+    /// that bare RDMA is allowed. `credits`: the most it ever grants, if it is to be few.
+    pub(super) fn log_on(ground: &Ground, last: u8, credits: Option<u16>) -> RdmaClient {
+        let smbdirect = ground.connect(last, credits).expect("the server accepts");
         let wire = Rc::new(RefCell::new(Wire {
             smbdirect,
             sending: Sending::AtOnce,

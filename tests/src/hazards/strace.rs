@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::server::{PATIENCE, results, signal};
+use super::{PATIENCE, results, signal};
+use crate::lab::skip;
 
 /// Calls that carry bytes between a process and anything else.
 const CARRYING: &str = "read,write,readv,writev,pread64,pwrite64,preadv,pwritev,preadv2,pwritev2,\
@@ -19,20 +20,24 @@ pub struct Strace {
     log: PathBuf,
 }
 
-/// Ends the run as one that cannot be made here, unless strace is installed.
-fn require() {
-    let version = Command::new("strace").arg("-V").output();
-    if !version.is_ok_and(|output| output.status.success()) {
-        let reason = "strace is not installed ('./x setup' does it)";
-        std::fs::write(results("skip"), reason).expect("say so");
-        std::process::exit(77);
-    }
-}
-
 impl Strace {
+    /// Whether it is installed. If not, the test is reported as skipped, which ends a guest's run.
+    pub fn is_there_or_skip() -> bool {
+        let version = Command::new("strace").arg("-V").output();
+        let there = version.is_ok_and(|output| output.status.success());
+        let reason = "strace is not installed ('./x setup' does it)";
+        if !there && std::env::var_os("LAB_RESULTS").is_some() {
+            std::fs::write(results("skip"), reason).expect("say so");
+            std::process::exit(77);
+        }
+        if !there {
+            skip::report(reason);
+        }
+        there
+    }
+
     /// Holds up the payload calls on the files of these names that the process has open.
     pub fn hold_up(pid: i32, names: &[&str], time: Duration) -> Strace {
-        require();
         let delay = format!("inject=preadv,pwritev2:delay_enter={}", time.as_micros());
         let mut arguments = vec!["-e", "trace=preadv,pwritev2", "-e", &delay];
         let paths: Vec<String> = names.iter().map(|name| open_path(pid, name)).collect();
@@ -44,7 +49,6 @@ impl Strace {
 
     /// Watches every call by which a process can take or give bytes.
     pub fn count_bytes(pid: i32) -> Strace {
-        require();
         Strace::attach(pid, &["-s", "0", "-e", &format!("trace={CARRYING}")])
     }
 
