@@ -137,13 +137,11 @@ fn receive(
     })
 }
 
-/// Opens an encrypted message (MS-SMB2 3.3.5.2.1.1); a plain one stays as it is. Says where the
-/// plain message begins.
-fn decrypt(
-    child: &Child,
-    connection: &Connection,
-    mut message: Vec<u8>,
-) -> Result<(Vec<u8>, usize, Option<Rc<Session>>), String> {
+/// A message, where its plain bytes begin, and the session that encrypted it.
+type Opened = (Vec<u8>, usize, Option<Rc<Session>>);
+
+/// Opens an encrypted message (MS-SMB2 3.3.5.2.1.1); a plain one stays as it is.
+fn decrypt(child: &Child, connection: &Connection, mut message: Vec<u8>) -> Result<Opened, String> {
     if !message.starts_with(&TRANSFORM_PROTOCOL_ID) {
         return Ok((message, 0, None));
     }
