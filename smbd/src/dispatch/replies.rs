@@ -160,6 +160,11 @@ impl<'a> Replies<'a> {
         self.send();
     }
 
+    /// Whether replies that wait here keep memory of the client's region in use.
+    pub fn holds_payload(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
     /// Sends what there is as one message.
     pub fn send(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);

@@ -146,6 +146,10 @@ async fn drive(
     if !may_go_async(command) {
         return handler.await;
     }
+    if replies.holds_payload() {
+        // This element may be waiting for the very memory that the replies before it hold.
+        replies.send();
+    }
     if !is_last {
         // Only the last element can go asynchronous: one that would wait in the middle fails.
         return match select(handler, pin!(cx.progress.waiting())).await {
