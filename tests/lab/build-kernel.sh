@@ -30,7 +30,8 @@ debian_mirror() {
 	mirrors=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null |
 		awk '/^URIs:/ { print $2 } /^deb / { for (i = 2; i <= NF; i++) if ($i ~ /:\/\//) print $i }' |
 		grep '/debian/*$') || true
-	echo "${mirrors:-http://deb.debian.org/debian}" | head -1
+	[ -n "$mirrors" ] || die "no Debian mirror is configured in /etc/apt: add one, or name a ready kernel by SMBDIRECT_LAB_KERNEL"
+	head -1 <<<"$mirrors"
 }
 
 install_build_needs() {
@@ -47,9 +48,10 @@ install_build_needs() {
 
 # download_source DIR: unpacks the newest 7.x kernel source of trixie-backports as DIR/src.
 download_source() {
-	local work=$1 apt package
+	local work=$1 apt package mirror
+	mirror=$(debian_mirror) || exit 1
 	mkdir -p "$work"/apt/{lists/partial,archives/partial,sources}
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) trixie-backports main" \
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie-backports main" \
 		>"$work/apt/sources/kernel.list"
 	apt=(-qq -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$work/apt/sources"
 		-o "Dir::State::lists=$work/apt/lists" -o "Dir::Cache=$work/apt" -o APT::Sandbox::User=root)
