@@ -171,7 +171,11 @@ fn verify(
     // MS-SMB2 3.3.5.2.9: in such a session nothing but SESSION_SETUP may be in the clear.
     if session.encrypt_data && command != Ok(Command::SessionSetup) {
         sender.signing_key = key;
-        return Err(NtStatus::ACCESS_DENIED);
+        return Err(connection.refusals().tell(
+            format_args!("a request of {:?}", session.user),
+            "it is not encrypted, and its session must be (MS-SMB2 3.3.5.2.9)",
+            NtStatus::ACCESS_DENIED,
+        ));
     }
     if session.signing_required.get() {
         sender.signing_key.clone_from(&key);

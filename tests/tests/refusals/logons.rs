@@ -133,6 +133,53 @@ fn a_guest_gets_no_session_where_signing_is_mandatory() {
 }
 
 #[test]
+fn a_request_in_the_clear_is_denied_in_an_encrypted_session() {
+    // The bystander offers no cipher, and is served in the clear.
+    let Some(mut scene) = Scene::of(
+        Server::builder()
+            .global("server smb encrypt = desired")
+            .share("share", SHARE),
+    ) else {
+        return;
+    };
+    let refused = scene.refused("it is not encrypted", |server| {
+        let mut connection = connect(server, able_to_encrypt()).unwrap();
+        let session = connection.log_on(USER, PASSWORD).unwrap();
+        assert_eq!(session.flags, SessionFlags::ENCRYPT_DATA);
+        connection.tree_connect(session, "share")
+    });
+    assert_eq!(status(refused), NtStatus::ACCESS_DENIED);
+}
+
+/// Nobody can be a bystander there who does not encrypt: the refused client shows that the server
+/// goes on.
+#[test]
+fn who_can_not_encrypt_gets_no_session_where_encryption_is_required() {
+    let server = Server::builder()
+        .global("server smb encrypt = required")
+        .share("share", SHARE)
+        .start_or_skip();
+    let Some(server) = server else { return };
+    let mut connection = connect(&server, Offer::only(Dialect::Smb302)).unwrap();
+    let refused = connection.log_on(USER, PASSWORD);
+    assert_eq!(status(refused), NtStatus::ACCESS_DENIED);
+    connection.echo().unwrap();
+    let log = server.log();
+    let naming = log.matches("server smb encrypt = required").count();
+    assert_eq!(naming, 1, "{log}");
+    let mut able = connect(&server, able_to_encrypt()).unwrap();
+    able.log_on(USER, PASSWORD).unwrap();
+}
+
+/// AES-128-CCM, which 3.0.2 has without asking.
+fn able_to_encrypt() -> Offer {
+    Offer {
+        capabilities: Capabilities::LARGE_MTU | Capabilities::ENCRYPTION,
+        ..Offer::only(Dialect::Smb302)
+    }
+}
+
+#[test]
 fn a_wrong_signature_is_denied() {
     let Some(mut scene) = Scene::plain() else {
         return;
