@@ -51,6 +51,8 @@ struct State {
     /// The newest message taken, and the newest smbdirectd was told of.
     taken: u64,
     released: u64,
+    /// One of the messages since then lies in the ring.
+    ring_taken: bool,
     attach: Attach,
     operations: HashMap<OperationId, Operation>,
     last_operation: u64,
@@ -102,6 +104,7 @@ impl RelayChannel {
                 preface: Vec::new(),
                 taken: 0,
                 released: 0,
+                ring_taken: false,
                 attach: Attach::Not,
                 operations: HashMap::new(),
                 last_operation: 0,
@@ -204,6 +207,7 @@ impl State {
                 if range.offset < ring.0 || end.is_none_or(|end| end > ring_end) {
                     return Err(violation("a message outside its ring"));
                 }
+                self.ring_taken = true;
                 let mut message = Vec::with_capacity(range.length as usize);
                 area.mapping
                     .copy_out(range.offset, range.length, &mut message)
@@ -320,6 +324,19 @@ impl State {
     fn next_operation(&mut self) -> OperationId {
         self.last_operation += 1;
         OperationId(self.last_operation)
+    }
+
+    /// Whether smbdirectd is to be told now which messages are consumed. Inline ones hold up nothing
+    /// until there are many: the news rides with the next record.
+    fn must_release(&self) -> bool {
+        let consumed = self.taken - self.released;
+        let many = self
+            .hello
+            .as_ref()
+            .map_or(1, |hello| hello.max_messages / 4);
+        self.reading == Reading::Freely
+            && consumed > 0
+            && (self.ring_taken || consumed >= many.into() || self.link.waiting() > 0)
     }
 
     /// Whether smbdirectd takes another operation.
@@ -514,11 +531,14 @@ impl Channel for RelayChannel {
                 if state.reading == Reading::Nothing && !state.closing && state.end.is_none() {
                     break;
                 }
+                let before = messages.len();
                 match state.receive(&mut messages) {
                     Ok(false) => break,
                     Ok(true) if state.reading == Reading::OneMessage && !messages.is_empty() => {
                         state.reading = Reading::Nothing;
                     }
+                    // A client at ease sends one at a time: the next wakes the loop again.
+                    Ok(true) if messages.len() == before + 1 && !state.closing => break,
                     Ok(true) => {}
                     Err(error) => {
                         state.lost();
@@ -589,8 +609,9 @@ impl Channel for RelayChannel {
         }
         state.try_attach();
         state.send_deferred();
-        if state.taken > state.released && state.reading == Reading::Freely {
+        if state.must_release() {
             state.released = state.taken;
+            state.ring_taken = false;
             let through = MessageSequence(state.released);
             state
                 .link

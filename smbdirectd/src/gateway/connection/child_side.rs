@@ -1,7 +1,8 @@
 //! The child's side of a connection: messages to it, its records, and what they ask for.
 
 use proto::relay::{
-    Body, Hello, MAX_MESSAGES, MAX_OPERATIONS, RegionRange, ToChild, ToGateway, ToGatewayRecords,
+    Body, Hello, MAX_MESSAGES, MAX_OPERATIONS, OperationId, Outcome, RegionRange, ToChild,
+    ToGateway, ToGatewayRecords,
 };
 use proto::time::Timestamp;
 use shm::link::{Link, SocketLink};
@@ -80,6 +81,7 @@ impl Connection {
                 if let Some(link) = &mut self.link {
                     link.queue(&mut |out| record.encode(out));
                 }
+                self.owed.urgent = true;
                 Ok(true)
             }
         }
@@ -99,9 +101,23 @@ impl Connection {
 
     /// Queues a record for the child, if there is one.
     pub(super) fn tell(&mut self, record: &ToChild<'_>) {
+        self.owed.urgent = true;
+        self.queue(record);
+    }
+
+    fn queue(&mut self, record: &ToChild<'_>) {
         if let Some(link) = &mut self.link {
             link.queue(&mut |out| record.encode(out));
         }
+    }
+
+    /// Queues the end of a reply, which alone is not worth waking the child for.
+    pub(super) fn tell_sent(&mut self, now: Timestamp, operation: OperationId) {
+        self.owed.sent(now);
+        self.queue(&ToChild::Sent {
+            operation,
+            outcome: Outcome::Done,
+        });
     }
 
     /// The relay socket is readable.
@@ -115,8 +131,11 @@ impl Connection {
             match link.receive(&mut datagram) {
                 Ok(false) => break,
                 Ok(true) if self.stage == Stage::Open => {
-                    if let Err(ending) = self.handle_records(now, &datagram, shared) {
-                        self.end(now, ending);
+                    match self.handle_records(now, &datagram, shared) {
+                        // A child at ease sends one at a time: the next wakes the loop again.
+                        Ok(operations) if operations < 2 => break,
+                        Ok(_) => {}
+                        Err(ending) => self.end(now, ending),
                     }
                 }
                 // What was on its way when the end came.
@@ -131,12 +150,14 @@ impl Connection {
         shared.datagram = datagram;
     }
 
+    /// Says how many operations the records began.
     fn handle_records(
         &mut self,
         now: Timestamp,
         datagram: &shm::link::Datagram,
         shared: &mut Shared,
-    ) -> Result<(), Ending> {
+    ) -> Result<u32, Ending> {
+        let mut begun = 0;
         let mut descriptors = datagram.descriptors.as_slice();
         for record in ToGatewayRecords::new(datagram.bytes()) {
             let record = record?;
@@ -162,6 +183,7 @@ impl Connection {
                     target,
                     descriptors,
                 } => {
+                    begun += 1;
                     self.check_operation(&[target])?;
                     let longest = match self.sink {
                         Some(_) => self.device_limits.max_message.min(sink::SLOT),
@@ -179,6 +201,7 @@ impl Connection {
                     writes,
                     body,
                 } => {
+                    begun += 1;
                     self.check_operation(&[])?;
                     let key = self.reply(operation, invalidate, body)?;
                     let longest = self.device_limits.max_message;
@@ -206,7 +229,7 @@ impl Connection {
             }
         }
         if descriptors.is_empty() {
-            Ok(())
+            Ok(begun)
         } else {
             Err(Ending::relay(
                 "the child sent a descriptor no record asks for",
@@ -284,6 +307,7 @@ impl Connection {
                 self.attachment = Some(attachment);
                 self.phase = Phase::Attached;
                 self.inbound.await_ring();
+                self.owed.urgent = true;
                 match (memfd, &mut self.link) {
                     (Some(memfd), Some(link)) => {
                         link.queue_with(&mut |out| record.encode(out), vec![memfd]);

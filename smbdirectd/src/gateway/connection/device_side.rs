@@ -168,7 +168,10 @@ impl Connection {
                 && let Some(key) = key
                 && let Some(finished) = self.operations.retired(key)
             {
-                self.report(finished, Outcome::Done);
+                match finished {
+                    Finished::Read(_) => self.report(finished, Outcome::Done),
+                    Finished::Reply(operation) => self.tell_sent(now, operation),
+                }
             }
         }
         self.machine.handle_send_complete(now, sends);

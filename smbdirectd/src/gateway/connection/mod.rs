@@ -47,6 +47,10 @@ const DRAINING: Duration = Duration::from_secs(5);
 const LINGERING: Duration = Duration::from_secs(2);
 /// Datagrams read from one child before others have their turn.
 const DATAGRAMS_A_TURN: usize = 16;
+/// A child waits so long at most for memory of a reply that has left.
+const SENT_DELAY: Duration = Duration::from_millis(2);
+/// So many `sent` records are worth a datagram of their own.
+const MAX_SENT: u32 = 16;
 
 /// What connections share; handed in by the gateway.
 #[derive(Debug)]
@@ -93,6 +97,27 @@ struct Parked {
     fragment: Fragment,
 }
 
+/// What is queued for the child since its link was flushed. A `sent` alone would wake the child for
+/// nothing: it waits for the next record to ride with, or a moment, or until there are many.
+#[derive(Debug, Default)]
+struct Owed {
+    /// A record of another kind.
+    urgent: bool,
+    sent: u32,
+    sent_by: Option<Timestamp>,
+}
+
+impl Owed {
+    fn sent(&mut self, now: Timestamp) {
+        self.sent += 1;
+        self.sent_by.get_or_insert(now.saturating_add(SENT_DELAY));
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.urgent || self.sent >= MAX_SENT || self.sent_by.is_some_and(|by| by <= now)
+    }
+}
+
 /// A connection, from its request to the last completion.
 #[derive(Debug)]
 pub struct Connection {
@@ -116,6 +141,8 @@ pub struct Connection {
     parked: VecDeque<Parked>,
     link: Option<SocketLink>,
     link_blocked: bool,
+    /// What of the link's queue is to be sent.
+    owed: Owed,
     /// The child's end, until the supervisor has it.
     announcement: Option<OwnedFd>,
     phase: Phase,
@@ -205,6 +232,7 @@ impl Connection {
             parked: VecDeque::new(),
             link: None,
             link_blocked: false,
+            owed: Owed::default(),
             announcement: None,
             phase: Phase::Greeted,
             attachment: None,
@@ -295,7 +323,10 @@ impl Connection {
     /// When [`Connection::handle_deadline`] is due.
     pub fn deadline(&self) -> Option<Timestamp> {
         match self.stage {
-            Stage::Open => earlier(self.machine.deadline(), self.attach_by),
+            Stage::Open => earlier(
+                earlier(self.machine.deadline(), self.attach_by),
+                self.owed.sent_by,
+            ),
             Stage::Finishing { until } | Stage::Draining { until } | Stage::Drained { until } => {
                 Some(until)
             }
@@ -492,7 +523,10 @@ impl Connection {
         {
             self.drain(now);
         }
-        if let Some(link) = &mut self.link {
+        if let Some(link) = &mut self.link
+            && (self.link_blocked || self.owed.is_due(now))
+        {
+            self.owed = Owed::default();
             match link.flush() {
                 Ok(all) => self.link_blocked = !all,
                 Err(error) => {
