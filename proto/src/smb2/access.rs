@@ -41,6 +41,13 @@ bitflags! {
 }
 
 impl AccessMask {
+    /// Opens without any of these conflict with no other, whatever it shares (MS-FSA 2.1.5.1.2.2).
+    pub const CONCERNS_SHARING: AccessMask = AccessMask::READ_DATA
+        .union(AccessMask::EXECUTE)
+        .union(AccessMask::WRITE_DATA)
+        .union(AccessMask::APPEND_DATA)
+        .union(AccessMask::DELETE);
+
     /// Replaces the four generic rights by the specific ones they stand for on files.
     pub fn map_generic(self) -> Self {
         let mut mapped = self;

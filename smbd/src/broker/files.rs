@@ -249,11 +249,5 @@ fn permits(share: u32, access: u32) -> bool {
 }
 
 fn concerns_sharing(access: u32) -> bool {
-    AccessMask::from_bits_retain(access).intersects(
-        AccessMask::READ_DATA
-            | AccessMask::EXECUTE
-            | AccessMask::WRITE_DATA
-            | AccessMask::APPEND_DATA
-            | AccessMask::DELETE,
-    )
+    AccessMask::from_bits_retain(access).intersects(AccessMask::CONCERNS_SHARING)
 }

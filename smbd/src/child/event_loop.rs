@@ -15,6 +15,7 @@ use crate::channel::ChannelError;
 use crate::dispatch;
 use crate::messaging::{Broker, PassedConnection, Supervisor, SupervisorEvent};
 use crate::state::{Connection, Sessions};
+use crate::sys::identity;
 use crate::sys::poll::{Interest, Poll, Ready};
 use crate::sys::pool::Pool;
 
@@ -59,6 +60,11 @@ struct Served {
 
 impl EventLoop {
     pub(super) fn start(start: ChildStart) -> Result<EventLoop, SystemError> {
+        if let Err(errno) = identity::give_up_resources() {
+            tracing::warn!(
+                "small writes may exceed a quota: a capability can't be given up ({errno})"
+            );
+        }
         let executor = LocalPool::new();
         let child = Rc::new(Child {
             identity: ServerIdentity::of(&start.config),

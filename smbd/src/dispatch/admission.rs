@@ -13,6 +13,7 @@ use crate::channel::Message;
 use crate::child::Child;
 use crate::security::signing::SigningKey;
 use crate::state::{Connection, Session, Tree};
+use crate::vfs::Metadata;
 
 /// What the elements of a chain hand on.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub(super) struct Inherited {
     pub session: Option<Rc<Session>>,
     pub tree: Option<Rc<Tree>>,
     pub file: Option<FileId>,
+    /// What the CREATE found, until something may have changed it.
+    pub metadata: Option<(FileId, Metadata)>,
     /// The status of the element that left nothing to inherit: a failed CREATE, or a chain that
     /// begins with a related element.
     pub failed: Option<NtStatus>,

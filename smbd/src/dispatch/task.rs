@@ -103,6 +103,7 @@ async fn answer(
                         header: *header,
                         related: header.is_related(),
                         chain_file: inherited.file.into(),
+                        chain_metadata: inherited.metadata.into(),
                         encrypted,
                         progress: Rc::clone(&element.progress),
                         message: Arc::clone(message),
@@ -205,6 +206,10 @@ fn may_go_async(command: Command) -> bool {
 /// MS-SMB2 3.3.5.2.7.2: a related element uses what a CREATE before it opened, or fails as it did.
 fn inherit(inherited: &mut Inherited, command: Command, cx: &Context, outcome: &Outcome) {
     inherited.file = cx.chain_file.get();
+    inherited.metadata = match command {
+        Command::Create | Command::QueryInfo | Command::QueryDirectory => cx.chain_metadata.get(),
+        _ => None,
+    };
     if command == Command::Create {
         inherited.failed = outcome.as_ref().err().copied();
         if outcome.is_err() {

@@ -9,7 +9,7 @@ use proto::smb2::close::{CloseFlags, CloseRequest, CloseResponse};
 
 use super::{Context, Response, malformed};
 use crate::child::Child;
-use crate::messaging::Closing;
+use crate::messaging::{Closing, DeleteDuty};
 use crate::state::{Open, OpenFile};
 use crate::sys::pool::RunAs;
 
@@ -21,19 +21,49 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     } else {
         CloseResponse::default()
     };
-    release(&cx.child, cx.session()?.opens.remove(open.id)?).await;
+    let open = cx.session()?.opens.remove(open.id)?;
+    let released = release(&cx.child, Rc::clone(&open));
+    if waits_for_broker(&open, cx) {
+        released.await;
+    } else {
+        cx.child.spawn_detached(released);
+    }
     let mut body = Vec::new();
     answer.encode(&mut body);
     Ok(Response::of(body))
 }
 
-/// Ends an open that is in no table any more.
-pub async fn release(child: &Rc<Child>, open: Rc<Open>) {
-    let disk = match &open.file {
-        OpenFile::Disk(disk) => disk,
-        OpenFile::Pipe(pipe) => return pipe.pipe.close(),
+/// Whether the answer comes after the broker's: where it ends sharing modes or locks, which another
+/// process' client may count on then, and where it may delete the file. All else it ends is a share
+/// in who closes last: a file another process has just marked is deleted a moment after the answer.
+fn waits_for_broker(open: &Open, cx: &Context) -> bool {
+    open.disk().is_ok_and(|disk| {
+        cx.child.broker.close_matters(disk.grant) || !disk.locks.borrow().is_empty()
+    })
+}
+
+/// Ends an open that is in no table any more. The broker is told at once; what waits for its
+/// answer is the future's.
+pub fn release(child: &Rc<Child>, open: Rc<Open>) -> impl Future<Output = ()> + use<> {
+    let closing = match &open.file {
+        OpenFile::Disk(disk) => Some(child.broker.close(disk.grant)),
+        OpenFile::Pipe(pipe) => {
+            pipe.pipe.close();
+            None
+        }
     };
-    let Closing::Delete(duty) = child.broker.close(disk.grant).await else {
+    let child = Rc::clone(child);
+    async move {
+        if let Some(closing) = closing
+            && let Closing::Delete(duty) = closing.await
+        {
+            delete(&child, open, duty).await;
+        }
+    }
+}
+
+async fn delete(child: &Child, open: Rc<Open>, duty: DeleteDuty) {
+    let OpenFile::Disk(disk) = &open.file else {
         return;
     };
     let file = Arc::clone(&disk.file);
@@ -53,11 +83,7 @@ pub async fn release(child: &Rc<Child>, open: Rc<Open>) {
 
 /// All zero where the file can't be asked: a close never fails for it.
 async fn attributes(open: &Open, cx: &Context) -> CloseResponse {
-    let Ok(disk) = open.disk() else {
-        return CloseResponse::default();
-    };
-    let file = Arc::clone(&disk.file);
-    match cx.as_user(move || file.metadata()).await {
+    match cx.metadata(open).await {
         Ok(metadata) => CloseResponse {
             flags: CloseFlags::POSTQUERY_ATTRIB,
             creation_time: metadata.creation_time,

@@ -1,7 +1,8 @@
 //! CREATE (MS-SMB2 3.3.5.9): opens or makes a file or directory.
 //!
 //! Three steps: the file is opened, unchanged, on the pool as the user; the broker checks its share
-//! mode against every child's opens; only then is it truncated. No oplock, lease or durable handle
+//! mode against every child's opens; only then is it truncated, or, where nothing is to be changed,
+//! looked at once more: it may have been deleted meanwhile. No oplock, lease or durable handle
 //! is granted, which a server may always answer.
 
 use std::rc::Rc;
@@ -187,10 +188,15 @@ async fn open(asked: &Asked, cx: &Context) -> Result<Done, NtStatus> {
     let request = asked.request.clone();
     let opened = cx.as_user(move || vfs::open(&share, &request)).await?;
     let grant = share_mode(asked, &opened, cx).await?;
-    let security = asked.security.clone();
-    let finished = cx
-        .as_user(move || {
-            match finish(&opened, security) {
+    let at_once = match opened.is_unchanged() {
+        true => opened.file.metadata_at_once(&opened.metadata),
+        false => None,
+    };
+    let finished = match at_once {
+        Some(metadata) => metadata.map(|metadata| (opened, metadata)),
+        None => {
+            let security = asked.security.clone();
+            cx.as_user(move || match finish(&opened, security) {
                 Ok(metadata) => Ok((opened, metadata)),
                 Err(status) => {
                     // Nobody was told of it, and what was there before is not lost with it.
@@ -199,9 +205,10 @@ async fn open(asked: &Asked, cx: &Context) -> Result<Done, NtStatus> {
                     }
                     Err(status)
                 }
-            }
-        })
-        .await;
+            })
+            .await
+        }
+    };
     let (opened, metadata) = match finished {
         Ok(finished) => finished,
         Err(status) => {
@@ -279,6 +286,7 @@ fn remove(cx: &Context, open: &Open) -> Result<Rc<Open>, NtStatus> {
 impl Done {
     fn answer(&self, asked: &Asked, cx: &Context) -> Response {
         cx.chain_file.set(Some(self.open.id));
+        cx.chain_metadata.set(Some((self.open.id, self.metadata)));
         let metadata = &self.metadata;
         let mut maximal = Vec::new();
         let mut on_disk = Vec::new();

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use proto::smb2::NtStatus;
 
 use super::Context;
+use crate::state::Open;
 use crate::sys::pool::RunAs;
+use crate::vfs::Metadata;
 
 impl Context {
     /// Runs a file call as the user of the request's tree connect.
@@ -19,5 +21,16 @@ impl Context {
     ) -> Result<T, NtStatus> {
         let identity = Arc::clone(&self.tree()?.identity);
         self.child.pool.run(RunAs::User(identity), call).await?
+    }
+
+    /// What the file of an open is: as the CREATE before in the compound found it, else asked now.
+    pub(super) async fn metadata(&self, open: &Open) -> Result<Metadata, NtStatus> {
+        if let Some((id, metadata)) = self.chain_metadata.get()
+            && id == open.id
+        {
+            return Ok(metadata);
+        }
+        let file = Arc::clone(&open.disk()?.file);
+        self.as_user(move || file.metadata()).await
     }
 }

@@ -39,7 +39,7 @@ use crate::child::Child;
 use crate::dispatch::Progress;
 use crate::security::signing::SigningKey;
 use crate::state::{Connection, Logon, Open, Session, Tree};
-use crate::vfs::SharePath;
+use crate::vfs::{Metadata, SharePath};
 
 /// What a handler may reach.
 pub struct Context {
@@ -58,6 +58,8 @@ pub struct Context {
     /// The FileId of the compound so far: set by CREATE, used where a related request says
     /// {0xffff…, 0xffff…} (MS-SMB2 3.3.5.2.7.2).
     pub chain_file: Cell<Option<FileId>>,
+    /// What the compound's CREATE found, as long as nothing in the compound can have changed it.
+    pub chain_metadata: Cell<Option<(FileId, Metadata)>>,
     /// It came encrypted, and its response leaves encrypted.
     pub encrypted: bool,
     /// Whether it was cancelled, and whether it waits.

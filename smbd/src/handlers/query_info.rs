@@ -104,8 +104,7 @@ async fn file_information(
         }
         _ => {}
     }
-    let file = Arc::clone(&disk.file);
-    let metadata = cx.as_user(move || file.metadata()).await?;
+    let metadata = cx.metadata(open).await?;
     let standard = FileStandardInfo {
         allocation_size: metadata.allocation_size,
         end_of_file: metadata.end_of_file,
@@ -293,8 +292,7 @@ async fn security_information(
         disk.require_any(AccessMask::ACCESS_SYSTEM_SECURITY)?;
     }
     disk.require_any(AccessMask::READ_CONTROL)?;
-    let file = Arc::clone(&disk.file);
-    let metadata = cx.as_user(move || file.metadata()).await?;
+    let metadata = cx.metadata(open).await?;
     let bytes = security_descriptor::encode(&metadata, parts);
     if bytes.len() <= limit {
         return Answer::fixed(bytes).within(limit);

@@ -45,12 +45,18 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     let opened = Arc::clone(&disk.file);
 
     let Some(descriptors) = descriptors else {
-        let buffer = cx.child.buffers.spare(length as usize);
-        let read = move || {
-            opened.check_locks(false, offset, length.into())?;
-            file::read(opened.descriptor(), buffer, length, offset).map_err(status_of)
+        let mut buffer = cx.child.buffers.spare(length as usize);
+        let bytes = match opened.read_at_once(&mut buffer, length, offset) {
+            Some(outcome) => outcome.map(|()| buffer)?,
+            None => {
+                buffer.clear();
+                let read = move || {
+                    opened.check_locks(false, offset, length.into())?;
+                    file::read(opened.descriptor(), buffer, length, offset).map_err(status_of)
+                };
+                cx.as_user(read).await?
+            }
         };
-        let bytes = cx.as_user(read).await?;
         let count = bytes.len() as u32;
         check_count(count, length, minimum)?;
         disk.position.set(offset + u64::from(count));
@@ -58,12 +64,19 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     };
     let payload = cx.connection.channel.payload(length).await?;
     let slice = payload.slice();
-    // The extent stays this task's until the job is back, whatever becomes of the connection.
-    let read = move || {
-        opened.check_locks(false, offset, length.into())?;
-        file::read_into_payload(opened.descriptor(), &slice, length, offset).map_err(status_of)
+    let count = match opened.read_payload_at_once(&slice, length, offset) {
+        Some(outcome) => outcome?,
+        None => {
+            // The extent stays this task's until the job is back, whatever becomes of the
+            // connection.
+            let read = move || {
+                opened.check_locks(false, offset, length.into())?;
+                file::read_into_payload(opened.descriptor(), &slice, length, offset)
+                    .map_err(status_of)
+            };
+            cx.as_user(read).await?
+        }
     };
-    let count = cx.as_user(read).await?;
     check_count(count, length, minimum)?;
     disk.position.set(offset + u64::from(count));
     Ok(Response {

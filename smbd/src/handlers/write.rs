@@ -52,27 +52,52 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         || disk.options.contains(CreateOptions::WRITE_THROUGH);
     let opened = Arc::clone(&disk.file);
 
+    let user = &cx.tree()?.identity;
     let count = match descriptors {
         _ if length == 0 => 0,
         None => {
-            // The job holds the message: nothing is copied.
-            let bytes =
-                Message::share(&cx.message, request.data).ok_or(NtStatus::INTERNAL_ERROR)?;
-            let write = move || {
-                opened.check_locks(true, offset, length.into())?;
-                file::write(opened.descriptor(), &bytes, offset, durable).map_err(status_of)
+            let done = match durable {
+                true => 0,
+                false => opened.write_at_once(request.data, offset, user)?,
             };
-            cx.as_user(write).await?
+            if done < length {
+                let rest = request.data.get(done as usize..).unwrap_or_default();
+                // The job holds the message: nothing is copied.
+                let bytes = Message::share(&cx.message, rest).ok_or(NtStatus::INTERNAL_ERROR)?;
+                let write = move || {
+                    opened.check_locks(true, offset, length.into())?;
+                    let at = offset + u64::from(done);
+                    file::write(opened.descriptor(), &bytes, at, durable).map_err(status_of)
+                };
+                cx.as_user(write).await?;
+            }
+            length
         }
         Some(descriptors) => {
             let payload = cx.connection.channel.fetch(descriptors, length).await?;
             let slice = payload.slice();
-            let write = move || {
-                opened.check_locks(true, offset, length.into())?;
-                file::write_from_payload(opened.descriptor(), &slice, length, offset, durable)
-                    .map_err(status_of)
+            let at_once = match durable {
+                true => Ok(0),
+                false => opened.write_payload_at_once(&slice, length, offset, user),
             };
-            let written = cx.as_user(write).await;
+            // What was written in part is written again: an extent is named from its start.
+            let written = match at_once {
+                Ok(done) if done < length => {
+                    let write = move || {
+                        opened.check_locks(true, offset, length.into())?;
+                        file::write_from_payload(
+                            opened.descriptor(),
+                            &slice,
+                            length,
+                            offset,
+                            durable,
+                        )
+                        .map_err(status_of)
+                    };
+                    cx.as_user(write).await
+                }
+                outcome => outcome,
+            };
             // Only now may the extent be used for something else.
             drop(payload);
             written?

@@ -16,6 +16,7 @@ use proto::control::broker::{
     ClaimId, ClaimKey, FileKey, FromBroker, OpenId, OpenMode, PassAnswer, Refusal, ShareDenied,
     ToBroker,
 };
+use proto::smb2::AccessMask;
 use shm::link::Datagram;
 
 use super::link::ControlLink;
@@ -171,7 +172,7 @@ impl Broker {
         {
             let state = &mut *self.state.borrow_mut();
             if let Some(link) = state.link.as_mut() {
-                let outcome = link.receive(&mut state.datagram, |message, descriptors| {
+                let outcome = link.receive_next(&mut state.datagram, |message, descriptors| {
                     messages.push((message, descriptors));
                 });
                 if let Err(error) = outcome {
@@ -298,6 +299,19 @@ impl Broker {
             .opens
             .get(&open)
             .is_some_and(|record| record.delete_pending)
+    }
+
+    /// Whether closing this open changes what others may do, so that whoever closes it must know it
+    /// done: it takes part in share modes, or its file may be deleted with it.
+    pub fn close_matters(&self, open: OpenId) -> bool {
+        let state = self.state.borrow();
+        state.opens.get(&open).is_some_and(|record| {
+            AccessMask::from_bits_retain(record.mode.access)
+                .intersects(AccessMask::CONCERNS_SHARING)
+                || record.mode.delete_on_close
+                || record.delete_pending
+                || !record.settings.is_empty()
+        })
     }
 
     /// Gives a granted open back. The caller keeps its descriptor until the answer: it may have

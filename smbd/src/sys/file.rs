@@ -93,6 +93,136 @@ pub fn read_into_payload(
     })
 }
 
+/// What a call that does not wait has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtOnce {
+    /// Everything: for a read, that much up to the length or the end of the file.
+    Whole(u32),
+    /// So much of it, which may be nothing; the rest needs a call that may wait.
+    Part(u32),
+}
+
+/// As [`read`], as far as it need not wait. OPNOTSUPP where the file system can't tell.
+pub fn read_at_once(
+    file: BorrowedFd<'_>,
+    bytes: &mut Vec<u8>,
+    length: u32,
+    offset: u64,
+) -> Result<AtOnce, Errno> {
+    bytes
+        .try_reserve_exact(length as usize)
+        .map_err(|_| Errno::NOMEM)?;
+    at_once(length, |done, left| {
+        extend(bytes, left as usize, |room| {
+            let iovec = libc::iovec {
+                iov_base: room.as_mut_ptr().cast(),
+                iov_len: room.len(),
+            };
+            // SAFETY: the iovec is `room`, which is this call's alone to write to.
+            unsafe { read_without_wait(file, &raw const iovec, offset.wrapping_add(done.into())) }
+        })
+    })
+}
+
+/// As [`read_into_payload`], as far as it need not wait. OPNOTSUPP where the file system can't
+/// tell.
+pub fn read_payload_at_once(
+    file: BorrowedFd<'_>,
+    payload: &PayloadSlice,
+    length: u32,
+    offset: u64,
+) -> Result<AtOnce, Errno> {
+    at_once(length, |done, left| {
+        let iovec = part_of(payload, done, left)?;
+        // SAFETY: as in `read_into_payload`.
+        unsafe { read_without_wait(file, &raw const iovec, offset.wrapping_add(done.into())) }
+    })
+}
+
+/// As [`write`], not durable, as far as it need not wait. OPNOTSUPP where the file system can't
+/// tell.
+pub fn write_at_once(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> Result<AtOnce, Errno> {
+    at_once(bytes.len() as u32, |done, _| {
+        let rest = bytes.get(done as usize..).unwrap_or_default();
+        let at = offset + u64::from(done);
+        retry(|| pwritev2(file, &[IoSlice::new(rest)], at, ReadWriteFlags::NOWAIT))
+    })
+}
+
+/// As [`write_from_payload`], likewise.
+pub fn write_payload_at_once(
+    file: BorrowedFd<'_>,
+    payload: &PayloadSlice,
+    length: u32,
+    offset: u64,
+) -> Result<AtOnce, Errno> {
+    at_once(length, |done, left| {
+        let iovec = part_of(payload, done, left)?;
+        retry(|| {
+            let at = offset.wrapping_add(done.into()) as libc::off_t;
+            // SAFETY: as in `write_from_payload`.
+            let count = unsafe {
+                libc::pwritev2(file.as_raw_fd(), &raw const iovec, 1, at, libc::RWF_NOWAIT)
+            };
+            counted(count)
+        })
+    })
+}
+
+/// Repeats `call(done, left)` until all is done, the end of the file, or it would wait.
+fn at_once(
+    length: u32,
+    mut call: impl FnMut(u32, u32) -> Result<usize, Errno>,
+) -> Result<AtOnce, Errno> {
+    let mut done = 0;
+    while done < length {
+        match call(done, length - done) {
+            Ok(0) => break,
+            Ok(count) => done += count as u32,
+            Err(Errno::AGAIN) => return Ok(AtOnce::Part(done)),
+            // The call that may wait meets the error again, if it is one.
+            Err(_) if done > 0 => return Ok(AtOnce::Part(done)),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(AtOnce::Whole(done))
+}
+
+/// # Safety
+/// The iovec's memory is valid, and for the kernel to write to during the call.
+unsafe fn read_without_wait(
+    file: BorrowedFd<'_>,
+    iovec: *const libc::iovec,
+    offset: u64,
+) -> Result<usize, Errno> {
+    retry(|| {
+        // SAFETY: the caller answers for the iovec.
+        counted(unsafe {
+            libc::preadv2(
+                file.as_raw_fd(),
+                iovec,
+                1,
+                offset as libc::off_t,
+                libc::RWF_NOWAIT,
+            )
+        })
+    })
+}
+
+fn part_of(payload: &PayloadSlice, done: u32, left: u32) -> Result<libc::iovec, Errno> {
+    if done
+        .checked_add(left)
+        .is_none_or(|end| end > payload.length())
+    {
+        return Err(Errno::INVAL);
+    }
+    let address = payload.address().map_err(|_| Errno::FAULT)?;
+    Ok(libc::iovec {
+        iov_base: address.wrapping_add(done as usize).cast(),
+        iov_len: left as usize,
+    })
+}
+
 /// Writes `length` bytes from the start of `payload` at `offset`, as [`write`] does.
 pub fn write_from_payload(
     file: BorrowedFd<'_>,
@@ -125,20 +255,10 @@ fn transfer(
     length: u32,
     call: impl Fn(*const libc::iovec, u64) -> libc::ssize_t,
 ) -> Result<u32, Errno> {
-    if length > payload.length() {
-        return Err(Errno::INVAL);
-    }
-    let address = payload.address().map_err(|_| Errno::FAULT)?;
     let mut done = 0u32;
     while done < length {
-        let iovec = libc::iovec {
-            iov_base: address.wrapping_add(done as usize).cast(),
-            iov_len: (length - done) as usize,
-        };
-        let count = retry(|| match call(&raw const iovec, u64::from(done)) {
-            count if count >= 0 => Ok(count as usize),
-            _ => Err(last_errno()),
-        });
+        let iovec = part_of(payload, done, length - done)?;
+        let count = retry(|| counted(call(&raw const iovec, u64::from(done))));
         match count? {
             0 => break,
             count => done += count as u32,
@@ -173,6 +293,11 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     }
 }
 
+/// What a system call returned: a count, or -1 and errno.
+fn counted(result: libc::ssize_t) -> Result<usize, Errno> {
+    usize::try_from(result).map_err(|_| last_errno())
+}
+
 fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
@@ -199,6 +324,30 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn what_is_in_memory_is_read_and_written_without_a_wait() {
+        let file = tempfile::tempfile().unwrap();
+        write(file.as_fd(), &[5; 5000], 0, false).unwrap();
+        let mut bytes = Vec::new();
+        match read_at_once(file.as_fd(), &mut bytes, 8000, 1000) {
+            Ok(AtOnce::Whole(count)) => assert_eq!((count, bytes), (4000, vec![5; 4000])),
+            Err(Errno::OPNOTSUPP) => eprintln!("skipped: this file system can't read so"),
+            other => panic!("{other:?}"),
+        }
+        match write_at_once(file.as_fd(), &[6; 3000], 4000) {
+            Ok(AtOnce::Whole(3000)) => {
+                assert_eq!(
+                    read(file.as_fd(), Vec::new(), 9999, 4000).unwrap(),
+                    [6; 3000]
+                );
+            }
+            Ok(AtOnce::Part(0)) | Err(Errno::OPNOTSUPP) => {
+                eprintln!("skipped: this file system can't write so");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The identity of one pool thread: whose rights its file calls have.
 //!
-//! Only [`super::pool`] switches, before a job, and only when the thread has another identity.
+//! Only [`super::pool`] switches, before a job, and only when the thread has another identity. The
+//! loop's thread stays the server, but for the file-system user of one call at a time
+//! ([`as_file_user`]).
 //! Raw system calls: glibc's own would change every thread of the process. Real and saved user
 //! id stay 0 so that the next job can switch again; the effective one (and with it the
 //! file-system one) is the user's, and the kernel empties the effective capabilities with it. A
@@ -65,6 +67,57 @@ impl RunAs {
             _ => false,
         }
     }
+}
+
+/// Makes a call that waits for nothing, on a descriptor that is open already, for a user: blocks kept
+/// for root and set-user-id bits are as in a call by the user. The thread is the server's again
+/// afterwards, even if the call panics. Quotas bind it only after [`give_up_resources`].
+///
+/// # Aborts
+/// When the kernel refuses either switch.
+pub fn as_file_user<R>(user: &Identity, call: impl FnOnce() -> R) -> R {
+    struct Back(u32);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            let was = set_file_user(0);
+            if was != self.0 {
+                tracing::error!(
+                    "a file call for user {} was made by user {was}; the process ends, its client \
+                     reconnects",
+                    self.0
+                );
+                std::process::abort();
+            }
+        }
+    }
+    if user.uid == 0 {
+        return call();
+    }
+    let was = set_file_user(user.uid);
+    if was != 0 {
+        tracing::error!("user {was} was left behind by a file call; the process ends");
+        std::process::abort();
+    }
+    let _back = Back(user.uid);
+    call()
+}
+
+/// Takes from the calling thread, which is to call [`as_file_user`], the right to exceed quotas.
+pub fn give_up_resources() -> Result<(), Errno> {
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.effective
+        .remove(rustix::thread::CapabilitySet::SYS_RESOURCE);
+    rustix::thread::set_capabilities(None, sets)
+}
+
+/// Sets the file-system user of the calling thread; the kernel takes the capabilities over files
+/// away with it, and gives them back with root's. Returns who it was: a call that is refused shows
+/// in what the next one returns.
+fn set_file_user(uid: u32) -> u32 {
+    // SAFETY: setfsuid takes an integer and touches no memory of this process; the calling thread
+    // alone is changed.
+    let was = unsafe { libc::syscall(libc::SYS_setfsuid, libc::c_long::from(uid)) };
+    was as u32
 }
 
 /// Gives the calling thread an empty file mode mask of its own: modes of new files come from the
@@ -190,6 +243,39 @@ mod tests {
         fs::write(path, b"x")?;
         let metadata = fs::metadata(path)?;
         Ok((metadata.uid(), metadata.gid()))
+    }
+
+    #[test]
+    fn a_call_for_a_file_user_has_no_right_of_root_and_the_next_call_has() {
+        if !is_root() {
+            return;
+        }
+        let directory = open_directory();
+        let program = directory.path().join("program");
+        fs::write(&program, b"x").unwrap();
+        let file = fs::File::options().write(true).open(&program).unwrap();
+        let RunAs::User(somebody) = user(1234, &[]) else {
+            unreachable!("user() makes users");
+        };
+        let mode = || fs::metadata(&program).unwrap().mode() & 0o7777;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+        rustix::io::write(&file, b"y").unwrap();
+        assert_eq!(mode(), 0o4755, "root's writes leave it");
+        let before = status_line("CapEff:");
+        as_file_user(&somebody, || rustix::io::write(&file, b"y").unwrap());
+        assert_eq!(mode(), 0o755);
+        assert_eq!(status_line("CapEff:"), before);
+        let panicked =
+            std::panic::catch_unwind(|| as_file_user(&somebody, || panic!("on purpose")));
+        assert!(panicked.is_err());
+        assert_eq!(status_line("CapEff:"), before);
+        thread::spawn(move || {
+            give_up_resources().unwrap();
+            let left = u64::from_str_radix(&status_line("CapEff:"), 16).unwrap();
+            assert_eq!(left & 1 << 24, 0, "CAP_SYS_RESOURCE");
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

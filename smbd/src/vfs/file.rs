@@ -16,6 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::at_once::Attempts;
 use super::directory;
 use super::errno::status_of;
 use super::metadata::{Metadata, SETTABLE, StoredAttributes, proc_path};
@@ -30,6 +31,9 @@ pub struct File {
     key: FileKey,
     is_directory: bool,
     path: Mutex<SharePath>,
+    /// On a file system of this machine.
+    local: bool,
+    pub(super) attempts: Attempts,
 }
 
 /// A byte-range lock (MS-SMB2 2.2.26.1).
@@ -47,12 +51,16 @@ impl File {
         metadata: &Metadata,
         path: SharePath,
     ) -> File {
+        let local = share.is_local(metadata.key, &descriptor);
+        let attempts = Attempts::of(local && !metadata.is_directory());
         File {
             share,
             descriptor,
             key: metadata.key,
             is_directory: metadata.is_directory(),
             path: Mutex::new(path),
+            local,
+            attempts,
         }
     }
 
@@ -90,6 +98,12 @@ impl File {
         let hide_dot_files = self.share.options().hide_dot_files;
         metadata.attributes = metadata.attributes_of(self.path().name(), hide_dot_files);
         Ok(metadata)
+    }
+
+    /// What it is now if `before` is what it was, but for what is kept in the extended attribute.
+    /// `None` where to ask may take long; the loop may call this one.
+    pub fn metadata_at_once(&self, before: &Metadata) -> Option<Result<Metadata, NtStatus>> {
+        self.local.then(|| before.again(self.descriptor()))
     }
 
     /// Times and attributes (MS-FSCC 2.4.7). As the user.

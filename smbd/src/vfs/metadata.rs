@@ -56,6 +56,17 @@ impl Metadata {
         Ok(Metadata::build(&stat, stored))
     }
 
+    /// Of the same open file again, but for the extended attribute: attributes and creation time
+    /// stay.
+    pub(super) fn again(&self, file: BorrowedFd<'_>) -> Result<Metadata, NtStatus> {
+        let stat = statx(file, c"", AtFlags::EMPTY_PATH, WANTED).map_err(status_of)?;
+        Ok(Metadata {
+            attributes: self.attributes,
+            creation_time: self.creation_time,
+            ..Metadata::build(&stat, None)
+        })
+    }
+
     /// True for a directory.
     pub fn is_directory(&self) -> bool {
         self.kind == FileType::Directory

@@ -48,6 +48,8 @@ pub struct Opened {
     /// Complete only if the request wanted it.
     pub maximal: AccessMask,
     pub action: CreateAction,
+    /// What it is, before [`Opened::truncate`].
+    pub metadata: Metadata,
     attributes: FileAttributes,
     allocation_size: u64,
 }
@@ -69,6 +71,11 @@ pub fn open(share: &Arc<Share>, request: &OpenRequest) -> Result<Opened, NtStatu
 }
 
 impl Opened {
+    /// Whether [`Opened::truncate`] changes nothing.
+    pub fn is_unchanged(&self) -> bool {
+        self.action == CreateAction::Opened
+    }
+
     /// Ends the opening: what FILE_OVERWRITE and FILE_SUPERSEDE change, once the share mode is
     /// granted. Returns what the file is then.
     pub fn truncate(&self) -> Result<Metadata, NtStatus> {
@@ -151,11 +158,17 @@ fn open_existing(
         .map_err(status_of)?,
         None => found,
     };
+    let hide_dot_files = share.options().hide_dot_files;
+    let shown = Metadata {
+        attributes: metadata.attributes_of(path.name(), hide_dot_files),
+        ..metadata
+    };
     let opened = Opened {
         file: File::new(Arc::clone(share), descriptor, &metadata, path),
         granted,
         maximal,
         action,
+        metadata: shown,
         attributes: request.attributes,
         allocation_size: request.allocation_size,
     };
@@ -205,6 +218,7 @@ fn create(
         granted,
         maximal,
         action: CreateAction::Created,
+        metadata,
         attributes: request.attributes,
         allocation_size: request.allocation_size,
     };

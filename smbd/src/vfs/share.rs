@@ -8,12 +8,14 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use proto::control::broker::FileKey;
 use proto::smb2::NtStatus;
 use rustix::fs::{CWD, Mode, OFlags, RawDir, ResolveFlags, openat, openat2, readlink};
 use rustix::io::Errno;
 
+use super::at_once;
 use super::errno::status_of;
 use super::metadata::proc_path;
 use super::name::{self, SharePath};
@@ -56,6 +58,8 @@ pub struct Share {
     options: ShareOptions,
     /// Where it is told that a path led out of the share.
     refusals: Option<Arc<Refusals>>,
+    /// The devices its files were found on, and whether they are of this machine.
+    devices: Mutex<Vec<(u64, bool)>>,
 }
 
 /// What is at a path.
@@ -89,6 +93,7 @@ impl Share {
             root,
             options,
             refusals: None,
+            devices: Mutex::default(),
         })
     }
 
@@ -181,6 +186,18 @@ impl Share {
         let file = link_target(file)?;
         let beneath = file.strip_prefix(&root).ok()?;
         Some(SharePath::from_disk(beneath.to_str()?))
+    }
+
+    /// Whether an open file, whose identity is `key`, is on a file system of this machine; asked
+    /// once for each device.
+    pub(super) fn is_local(&self, key: FileKey, file: &OwnedFd) -> bool {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, local)) = devices.iter().find(|(device, _)| *device == key.device) {
+            return *local;
+        }
+        let local = at_once::is_local(file.as_fd());
+        devices.push((key.device, local));
+        local
     }
 
     /// What a failed walk means: EXDEV is a path that would leave the share.
