@@ -161,6 +161,14 @@ impl SocketLink {
             let before = last.bytes.len();
             encode(&mut last.bytes);
             self.waiting += last.bytes.len() - before;
+            // A long record behind short ones gets a datagram of its own.
+            if last.bytes.len() > MAX_DATAGRAM && before > 0 {
+                let bytes = last.bytes.split_off(before);
+                self.queue.push_back(Outgoing {
+                    bytes,
+                    descriptors: Vec::new(),
+                });
+            }
         }
     }
 }
@@ -287,6 +295,24 @@ mod tests {
         assert!(right.receive(&mut datagram).unwrap());
         assert_eq!(datagram.bytes(), b"firstsecond");
         assert!(!right.receive(&mut datagram).unwrap());
+    }
+
+    #[test]
+    fn a_long_record_behind_short_ones_gets_a_datagram_of_its_own() {
+        let (mut left, mut right) = links(1 << 20);
+        left.queue(&mut |out| out.extend_from_slice(&[1; BATCH - 1]));
+        left.queue(&mut |out| out.extend_from_slice(&[2; MAX_DATAGRAM - BATCH + 100]));
+        left.queue(&mut |out| out.push(3));
+        assert!(left.flush().unwrap());
+        let mut datagram = Datagram::new();
+        right.receive(&mut datagram).unwrap();
+        assert_eq!(datagram.bytes(), [1; BATCH - 1]);
+        right.receive(&mut datagram).unwrap();
+        assert_eq!(datagram.bytes().len(), MAX_DATAGRAM - BATCH + 100);
+        assert_eq!(datagram.bytes().first(), Some(&2));
+        right.receive(&mut datagram).unwrap();
+        assert_eq!(datagram.bytes(), [3]);
+        assert_eq!(left.waiting(), 0);
     }
 
     #[test]
