@@ -18,7 +18,7 @@ if [ -n "${SMB_USER:-}" ]; then
 	[ -r "$secret" ] || die "no password for $SMB_USER at $secret; mount it there, or name it in SMB_PASSWORD_FILE"
 	id "$SMB_USER" >/dev/null 2>&1 ||
 		useradd --uid "$uid" --user-group --no-create-home --shell /usr/sbin/nologin -- "$SMB_USER" ||
-		die "no account for $SMB_USER with SMB_UID=$uid; choose another name or number"
+		die "no account for $SMB_USER with SMB_UID=$uid, for the reason above"
 	# The secret is what counts: it may have changed since a container that is started again made its user.
 	smbd passwd remove "$SMB_USER" >/dev/null 2>&1 || true
 	smbd passwd add "$SMB_USER" --stdin <"$secret"

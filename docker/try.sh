@@ -85,7 +85,7 @@ start_server() {
 	server=$(docker run --detach --name "$run" "${place[@]}" --volume "$run:/srv/share" \
 		--env SMB_USER=$user --volume "$SMB_PASSWORD_FILE:/run/secrets/smb_password:ro" \
 		--cap-drop ALL --cap-add NET_BIND_SERVICE --cap-add SETUID --cap-add SETGID --cap-add DAC_OVERRIDE \
-		--cap-add CHOWN --cap-add FOWNER --cap-add KILL \
+		--cap-add CHOWN --cap-add KILL \
 		--security-opt no-new-privileges:true smbdirect-server)
 }
 
