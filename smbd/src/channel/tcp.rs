@@ -55,6 +55,8 @@ struct State {
     start: usize,
     end: usize,
     partial: Option<Partial>,
+    /// The socket gave less than there was room for: nothing is left until the loop is woken again.
+    is_dry: bool,
     /// Since when a message has been arriving; from a client that is logged on, since when nothing
     /// more of it has.
     partial_since: Option<Instant>,
@@ -106,6 +108,7 @@ impl TcpChannel {
                 start: 0,
                 end: 0,
                 partial: None,
+                is_dry: false,
                 partial_since: None,
                 preface: Vec::new(),
                 output: VecDeque::new(),
@@ -133,6 +136,9 @@ impl State {
                 self.start += taken.len();
                 let missing = partial.length - partial.buffer.len();
                 if missing > 0 {
+                    if self.is_dry {
+                        return Ok(None);
+                    }
                     match file::append(socket.as_fd(), &mut partial.buffer, missing) {
                         Ok(0) => return Err(ChannelError::Closed),
                         Ok(read) if read < missing => {
@@ -168,6 +174,9 @@ impl State {
                 });
                 continue;
             }
+            if self.is_dry {
+                return Ok(None);
+            }
             self.read_ahead(socket)?;
             if self.end - self.start < PREFIX {
                 return Ok(None);
@@ -184,9 +193,11 @@ impl State {
             Reading::OneMessage | Reading::Nothing => PREFIX,
         };
         let space = self.ahead.get_mut(self.end..limit).unwrap_or_default();
+        let room = space.len();
         match socket.read(space) {
             Ok(0) => Err(ChannelError::Closed),
             Ok(read) => {
+                self.is_dry = read < room;
                 self.end += read;
                 self.partial_since.get_or_insert_with(Instant::now);
                 Ok(())
@@ -255,6 +266,7 @@ impl Channel for TcpChannel {
         let mut outcome = Ok(());
         {
             let state = &mut *self.state.borrow_mut();
+            state.is_dry = false;
             let limit = match state.authenticated {
                 true => self.max_message,
                 false => MAX_UNAUTHENTICATED,
