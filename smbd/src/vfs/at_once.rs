@@ -4,7 +4,7 @@
 //! RWF_NOWAIT makes the kernel give up where it would wait; then, and for all that is larger, the
 //! handlers ask the pool. Reads are the server's, as the open decided; writes are the user's, for
 //! the reasons `handlers::file_call` names. Only for files of file systems of this machine: a lock of a network's
-//! may be asked for over the network. A file whose file system has no such calls is remembered.
+//! may be asked for over the network. A file system that has no such calls is remembered.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use crate::sys::identity::as_file_user;
 /// Longer ones would hold up the other requests of the client for longer than a thread's waking.
 pub const MAX_LENGTH: u32 = 64 * 1024;
 
-/// Which calls are worth trying for a file.
+/// Which calls are worth trying with the files of a device.
 #[derive(Debug)]
 pub struct Attempts {
     reads: AtomicBool,
@@ -31,12 +31,12 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// All, or none.
-    pub fn of(allowed: bool) -> Attempts {
-        Attempts {
-            reads: allowed.into(),
-            writes: allowed.into(),
-        }
+    /// All, at first, if an open file is on a file system of this machine.
+    pub fn on_device_of(file: BorrowedFd<'_>) -> Option<Attempts> {
+        is_local(file).then(|| Attempts {
+            reads: true.into(),
+            writes: true.into(),
+        })
     }
 }
 
@@ -49,8 +49,7 @@ const LOCAL: [i64; 5] = [
     0xF2F5_2010, // F2FS
 ];
 
-/// Whether an open file is on a file system of this machine.
-pub fn is_local(file: BorrowedFd<'_>) -> bool {
+fn is_local(file: BorrowedFd<'_>) -> bool {
     fstatfs(file).is_ok_and(|found| LOCAL.contains(&(found.f_type as i64)))
 }
 
@@ -112,7 +111,8 @@ impl File {
         offset: u64,
         read: impl FnOnce() -> Result<AtOnce, Errno>,
     ) -> Option<Result<u32, NtStatus>> {
-        if length > MAX_LENGTH || !self.attempts.reads.load(Ordering::Relaxed) {
+        let reads = self.attempts.as_ref().map(|attempts| &attempts.reads)?;
+        if length > MAX_LENGTH || !reads.load(Ordering::Relaxed) {
             return None;
         }
         if let Err(conflict) = self.check_locks(false, offset, length.into()) {
@@ -122,7 +122,7 @@ impl File {
             Ok(AtOnce::Whole(count)) => Some(Ok(count)),
             Ok(AtOnce::Part(_)) => None,
             Err(Errno::OPNOTSUPP) => {
-                self.attempts.reads.store(false, Ordering::Relaxed);
+                reads.store(false, Ordering::Relaxed);
                 None
             }
             Err(errno) => Some(Err(status_of(errno))),
@@ -136,14 +136,17 @@ impl File {
         user: &Identity,
         write: impl FnOnce() -> Result<AtOnce, Errno>,
     ) -> Result<u32, NtStatus> {
-        if length > MAX_LENGTH || !self.attempts.writes.load(Ordering::Relaxed) {
+        let Some(writes) = self.attempts.as_ref().map(|attempts| &attempts.writes) else {
+            return Ok(0);
+        };
+        if length > MAX_LENGTH || !writes.load(Ordering::Relaxed) {
             return Ok(0);
         }
         self.check_locks(true, offset, length.into())?;
         match as_file_user(user, write) {
             Ok(AtOnce::Whole(count) | AtOnce::Part(count)) => Ok(count),
             Err(Errno::OPNOTSUPP) => {
-                self.attempts.writes.store(false, Ordering::Relaxed);
+                writes.store(false, Ordering::Relaxed);
                 Ok(0)
             }
             Err(errno) => Err(status_of(errno)),

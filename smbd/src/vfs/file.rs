@@ -31,9 +31,8 @@ pub struct File {
     key: FileKey,
     is_directory: bool,
     path: Mutex<SharePath>,
-    /// On a file system of this machine.
-    local: bool,
-    pub(super) attempts: Attempts,
+    /// On a file system of this machine: what is worth trying at once.
+    pub(super) attempts: Option<Arc<Attempts>>,
 }
 
 /// A byte-range lock (MS-SMB2 2.2.26.1).
@@ -51,15 +50,13 @@ impl File {
         metadata: &Metadata,
         path: SharePath,
     ) -> File {
-        let local = share.is_local(metadata.key, &descriptor);
-        let attempts = Attempts::of(local && !metadata.is_directory());
+        let attempts = share.attempts(metadata.key, &descriptor);
         File {
             share,
             descriptor,
             key: metadata.key,
             is_directory: metadata.is_directory(),
             path: Mutex::new(path),
-            local,
             attempts,
         }
     }
@@ -103,7 +100,9 @@ impl File {
     /// What it is now if `before` is what it was, but for what is kept in the extended attribute.
     /// `None` where to ask may take long; the loop may call this one.
     pub fn metadata_at_once(&self, before: &Metadata) -> Option<Result<Metadata, NtStatus>> {
-        self.local.then(|| before.again(self.descriptor()))
+        self.attempts
+            .as_ref()
+            .map(|_| before.again(self.descriptor()))
     }
 
     /// Times and attributes (MS-FSCC 2.4.7). As the user.

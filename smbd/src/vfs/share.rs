@@ -15,7 +15,7 @@ use proto::smb2::NtStatus;
 use rustix::fs::{CWD, Mode, OFlags, RawDir, ResolveFlags, openat, openat2, readlink};
 use rustix::io::Errno;
 
-use super::at_once;
+use super::at_once::Attempts;
 use super::errno::status_of;
 use super::metadata::proc_path;
 use super::name::{self, SharePath};
@@ -58,8 +58,8 @@ pub struct Share {
     options: ShareOptions,
     /// Where it is told that a path led out of the share.
     refusals: Option<Arc<Refusals>>,
-    /// The devices its files were found on, and whether they are of this machine.
-    devices: Mutex<Vec<(u64, bool)>>,
+    /// The devices its files were found on; of those of this machine, what is worth trying there.
+    devices: Mutex<Vec<(u64, Option<Arc<Attempts>>)>>,
 }
 
 /// What is at a path.
@@ -188,16 +188,16 @@ impl Share {
         Some(SharePath::from_disk(beneath.to_str()?))
     }
 
-    /// Whether an open file, whose identity is `key`, is on a file system of this machine; asked
-    /// once for each device.
-    pub(super) fn is_local(&self, key: FileKey, file: &OwnedFd) -> bool {
+    /// What is worth trying with an open file, whose identity is `key`, if it is on a file system
+    /// of this machine; asked once for each device.
+    pub(super) fn attempts(&self, key: FileKey, file: &OwnedFd) -> Option<Arc<Attempts>> {
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, local)) = devices.iter().find(|(device, _)| *device == key.device) {
-            return *local;
+        if let Some((_, attempts)) = devices.iter().find(|(device, _)| *device == key.device) {
+            return attempts.clone();
         }
-        let local = at_once::is_local(file.as_fd());
-        devices.push((key.device, local));
-        local
+        let attempts = Attempts::on_device_of(file.as_fd()).map(Arc::new);
+        devices.push((key.device, attempts.clone()));
+        attempts
     }
 
     /// What a failed walk means: EXDEV is a path that would leave the share.
