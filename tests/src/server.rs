@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -309,12 +310,23 @@ fn add_user(smbd: &Path, folder: &Path, user: &str, password: &str) {
     );
 }
 
-/// A port nobody has now.
+/// A port nobody has now, and that no test running beside this one is about to take: tests are
+/// processes, so each begins at a place of its own below the ports the kernel gives to clients.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    /// Prime, so that two tests' sequences meet late.
+    const STEP: u32 = 7_919;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let turn = TAKEN.fetch_add(1, Ordering::Relaxed);
+        assert!(turn < COUNT, "every port is in use");
+        let place = (std::process::id() % COUNT + turn * STEP) % COUNT;
+        let port = (FIRST + place) as u16;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// tmpfs where there is one: it has user xattrs and no surprises in allocation sizes.

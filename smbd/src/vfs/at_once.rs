@@ -50,7 +50,7 @@ const LOCAL: [i64; 5] = [
 ];
 
 fn is_local(file: BorrowedFd<'_>) -> bool {
-    fstatfs(file).is_ok_and(|found| LOCAL.contains(&(found.f_type as i64)))
+    fstatfs(file).is_ok_and(|found| LOCAL.contains(&found.f_type))
 }
 
 impl File {
