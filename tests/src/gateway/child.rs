@@ -108,6 +108,16 @@ impl Child {
         }
     }
 
+    /// Sends records as one turn of a child's loop does: gathered in one datagram.
+    pub fn send_together(&mut self, records: &[ToGateway<'_>]) {
+        if let Some(link) = &mut self.link {
+            for record in records {
+                link.queue(&mut |out| record.encode(out));
+            }
+            let _ = link.flush();
+        }
+    }
+
     /// Asks for RDMA rights, for a first connection.
     pub fn attach(&mut self) {
         self.send(&ToGateway::Attach);
