@@ -1,6 +1,9 @@
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt;
-use proto::relay::{RegionRange, ToGatewayRecords};
+use proto::relay::{
+    Attached, Body, Hello, OperationId, Outcome, RegionRange, ToChild, ToGatewayRecords,
+};
+use shm::link::Datagram;
 use shm::link::pair;
 use shm::region::Region;
 
