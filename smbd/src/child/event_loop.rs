@@ -12,6 +12,7 @@ use shm::SystemError;
 
 use super::{Child, ChildStart, ServerIdentity, Timers};
 use crate::channel::ChannelError;
+use crate::config::Global;
 use crate::dispatch;
 use crate::messaging::{Broker, PassedConnection, Supervisor, SupervisorEvent};
 use crate::state::{Connection, Sessions};
@@ -51,6 +52,9 @@ pub(super) struct EventLoop {
 struct Served {
     connection: Rc<Connection>,
     since: Instant,
+    /// When something last arrived; `heard_from` says that something has since the last turn.
+    last_heard: Instant,
+    heard_from: bool,
     interest: Interest,
     unsent: bool,
     /// Since when it is ending: what it owes is being sent, or smbdirectd lets go of its memory.
@@ -162,6 +166,9 @@ impl EventLoop {
             SUPERVISOR => self.supervisor_events(),
             token => {
                 if event.readable {
+                    if let Some(served) = self.served.get_mut(&token) {
+                        served.heard_from = true;
+                    }
                     self.receive(token, event.hung_up);
                 }
             }
@@ -239,6 +246,8 @@ impl EventLoop {
             Served {
                 connection: Rc::clone(connection),
                 since: Instant::now(),
+                last_heard: Instant::now(),
+                heard_from: false,
                 interest: Interest::Read,
                 unsent: false,
                 ending_since: None,
@@ -292,7 +301,13 @@ impl EventLoop {
         };
         let connection = Rc::clone(&served.connection);
         let channel = &connection.channel;
-        if let Some(limit) = served.exceeded(now) {
+        let deadtime = deadtime(&self.child.config.global);
+        if std::mem::take(&mut served.heard_from)
+            || (served.is_silent(now, deadtime) && has_opens(&self.child, &connection))
+        {
+            served.last_heard = now;
+        }
+        if let Some(limit) = served.exceeded(now, deadtime) {
             connection.end(limit);
         }
         let flushed = match connection.is_handed_over() {
@@ -380,7 +395,11 @@ impl EventLoop {
         if unread {
             return Some(Duration::ZERO);
         }
-        let limits = self.served.values().filter_map(Served::next_limit);
+        let deadtime = deadtime(&self.child.config.global);
+        let limits = self
+            .served
+            .values()
+            .filter_map(|served| served.next_limit(deadtime));
         let idle = self.served.is_empty().then(|| now + Duration::from_secs(1));
         limits
             .chain(self.child.timers.next_deadline())
@@ -393,26 +412,33 @@ impl EventLoop {
 
 impl Served {
     /// The next time at which a limit may be exceeded.
-    fn next_limit(&self) -> Option<Instant> {
+    fn next_limit(&self, deadtime: Option<Duration>) -> Option<Instant> {
         if let Some(since) = self.ending_since {
             return Some(since + CLOSING_LIMIT + Duration::from_millis(1));
         }
-        self.limits().into_iter().flatten().map(|(at, _)| at).min()
+        let limits = self.limits(deadtime).into_iter().flatten();
+        limits.map(|(at, _)| at).min()
+    }
+
+    /// Whether nothing has arrived for `deadtime` minutes on a connection somebody has logged on over.
+    fn is_silent(&self, now: Instant, deadtime: Option<Duration>) -> bool {
+        deadtime.is_some_and(|limit| now.duration_since(self.last_heard) >= limit)
+            && self.connection.is_authenticated()
     }
 
     /// What limit this connection has exceeded.
-    fn exceeded(&self, now: Instant) -> Option<&'static str> {
+    fn exceeded(&self, now: Instant, deadtime: Option<Duration>) -> Option<&'static str> {
         if self.ending_since.is_some() {
             return None;
         }
-        self.limits()
+        self.limits(deadtime)
             .into_iter()
             .flatten()
             .find(|(at, _)| *at <= now)
             .map(|(_, what)| what)
     }
 
-    fn limits(&self) -> [Option<(Instant, &'static str)>; 3] {
+    fn limits(&self, deadtime: Option<Duration>) -> [Option<(Instant, &'static str)>; 4] {
         let connection = &self.connection;
         let negotiating = !connection.negotiating.get();
         let partial = connection.channel.partial_since();
@@ -425,6 +451,14 @@ impl Served {
                 )
             }),
             partial.map(|since| (since + PARTIAL_LIMIT, "a message not whole within 10 s")),
+            deadtime
+                .filter(|_| connection.is_authenticated())
+                .map(|limit| {
+                    (
+                        self.last_heard + limit,
+                        "nothing heard for `deadtime` minutes, and no file is open",
+                    )
+                }),
         ]
     }
 
@@ -445,6 +479,20 @@ impl Served {
     }
 }
 
+/// `deadtime`, unless it is 0.
+fn deadtime(global: &Global) -> Option<Duration> {
+    let minutes = u64::from(global.deadtime);
+    (minutes > 0).then(|| Duration::from_secs(minutes * 60))
+}
+
+/// Whether a session of this connection has a file open.
+fn has_opens(child: &Child, connection: &Connection) -> bool {
+    let sessions = child.sessions.all();
+    sessions
+        .iter()
+        .any(|session| session.has_channel(connection.id) && !session.opens.is_empty())
+}
+
 /// Waits for a control link, which may be another descriptor than before.
 fn watch(
     poll: &Poll,
@@ -461,5 +509,20 @@ fn watch(
     match outcome {
         Ok(()) => *known = Some(wanted),
         Err(error) => tracing::error!(%error, "a control link can't be waited for"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadtime_of_zero_is_none() {
+        let with = |deadtime| Global {
+            deadtime,
+            ..Global::default()
+        };
+        assert_eq!(deadtime(&with(0)), None);
+        assert_eq!(deadtime(&with(2)), Some(Duration::from_secs(120)));
     }
 }
