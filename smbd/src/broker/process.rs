@@ -128,7 +128,7 @@ impl Process {
         let machine = &mut self.machine;
         let outcome = record
             .link
-            .receive_next(&mut self.datagram, |message, mut descriptors| {
+            .receive(&mut self.datagram, |message, mut descriptors| {
                 machine.message(child, message, descriptors.pop(), now);
             });
         if let Err(error) = outcome {

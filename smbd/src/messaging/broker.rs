@@ -172,7 +172,7 @@ impl Broker {
         {
             let state = &mut *self.state.borrow_mut();
             if let Some(link) = state.link.as_mut() {
-                let outcome = link.receive_next(&mut state.datagram, |message, descriptors| {
+                let outcome = link.receive(&mut state.datagram, |message, descriptors| {
                     messages.push((message, descriptors));
                 });
                 if let Err(error) = outcome {

@@ -76,30 +76,18 @@ impl<I: ControlMessage, O: ControlMessage> ControlLink<I, O> {
         datagram: &mut Datagram,
         mut deliver: impl FnMut(I, Vec<OwnedFd>),
     ) -> Result<(), ControlLinkError> {
+        // All of it: whoever decides to end must have read what was asked of it before.
         for _ in 0..BATCH {
-            if !self.receive_next(datagram, &mut deliver)? {
+            if !self.link.receive(datagram)? {
                 break;
+            }
+            let mut descriptors = std::mem::take(&mut datagram.descriptors);
+            for message in control::decode::<I>(datagram.bytes(), descriptors.len()) {
+                // A message with descriptors is alone in its datagram, so the first takes all.
+                deliver(message?, std::mem::take(&mut descriptors));
             }
         }
         Ok(())
-    }
-
-    /// As [`ControlLink::receive`], of the next datagram alone; false when there is none. For who
-    /// waits level-triggered, is woken again for what is left, and seldom finds more than one.
-    pub fn receive_next(
-        &mut self,
-        datagram: &mut Datagram,
-        mut deliver: impl FnMut(I, Vec<OwnedFd>),
-    ) -> Result<bool, ControlLinkError> {
-        if !self.link.receive(datagram)? {
-            return Ok(false);
-        }
-        let mut descriptors = std::mem::take(&mut datagram.descriptors);
-        for message in control::decode::<I>(datagram.bytes(), descriptors.len()) {
-            // A message with descriptors is alone in its datagram, so the first takes all.
-            deliver(message?, std::mem::take(&mut descriptors));
-        }
-        Ok(true)
     }
 }
 
