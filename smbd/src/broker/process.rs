@@ -76,7 +76,10 @@ impl Process {
             }
             self.machine.tick(self.started.elapsed());
             self.act();
-            self.flush()?;
+            // A send may find its child dead, and then somebody waits for what follows from that.
+            while self.flush()? {
+                self.act();
+            }
         }
     }
 
@@ -183,7 +186,8 @@ impl Process {
         }
     }
 
-    fn flush(&mut self) -> Result<(), SystemError> {
+    /// Sends what is queued; true if a child was found dead meanwhile.
+    fn flush(&mut self) -> Result<bool, SystemError> {
         let mut lost = Vec::new();
         for child in std::mem::take(&mut self.unsent) {
             let Some(record) = self.children.get_mut(&child) else {
@@ -197,6 +201,7 @@ impl Process {
                 Err(error) => lost.push((child, Some(error.to_string()))),
             }
         }
+        let found_dead = !lost.is_empty();
         for (child, reason) in lost {
             self.lose(child, reason);
         }
@@ -208,7 +213,8 @@ impl Process {
             SUPERVISOR,
             &mut self.supervisor_waits,
             !done,
-        )
+        )?;
+        Ok(found_dead)
     }
 }
 
