@@ -37,7 +37,7 @@ pub const MAX_OPERATIONS: u32 = 512;
 /// The length, kind and flags before each record's body, in bytes.
 pub const RECORD_HEADER: usize = 8;
 /// Bytes either end keeps for the other at most: MAX_OPERATIONS replies (more than what
-/// smbdirectd owes: MAX_MESSAGES messages), each with an inline message and two full lists.
+/// smbdirectd owes: MAX_MESSAGES messages), each with a full inline message and 8 KiB beside it.
 pub const BACKLOG: usize = (MAX_OPERATIONS as usize) * (MAX_INLINE as usize + 8192);
 
 /// Buffer Descriptor V1 (MS-SMBD 2.2.3.1) as it stands in a record.
