@@ -1,0 +1,232 @@
+"""Runs Samba 4.22's smbtorture against our server and compares with tests/interop/smbtorture.tsv.
+
+'./x torture [SUITE or TEST …]' calls it. Without a name it runs every test of the table that is not omitted. Prints
+what differs from the table and ends 'N passed, N failed, N skipped': an expected failure counts as skipped, and a
+test that passes against expectation is told and counts as passed. With --times it repeats, and ends with the flakes.
+"""
+
+import argparse
+import collections
+import os
+import pathlib
+import queue
+import subprocess
+import sys
+import threading
+
+import expectations
+from client import Result, Smbtorture
+from server import Server
+
+HERE = pathlib.Path(__file__).resolve().parent
+# Tests of a suite that one process of smbtorture runs.
+BATCH = 12
+SHARES_PER_SERVER = 2
+BATCH_LIMIT_S = 240
+TEST_LIMIT_S = 120
+# Tests that need a suite's own options.
+SUITE_OPTIONS = {
+    # The blocked channels are blocked by a packet filter, in the server's own network namespace.
+    "smb2.multichannel": ["--option=torture:use_iptables=yes"],
+}
+# Suites whose tests take long: each is a process of its own, and they begin first.
+LONG_SUITES = ("smb2.lease", "smb2.replay", "smb2.multichannel", "smb2.oplock", "smb2.dirlease", "smb2.notify",
+               "smb2.durable-v2-open", "smb2.scan", "smb2.compound_find", "smb2.dir", "smb2.maxfid", "smb2.secleak")
+
+
+def main() -> int:
+    arguments = parse()
+    smbd = pathlib.Path(os.environ["SMBDIRECT_BIN_DIR"]) / "smbd"
+    if (reason := cannot_run(smbd)) is not None:
+        print(f"torture: skipped: {reason}")
+        print("0 passed, 0 failed, 1 skipped")
+        return 0
+    samba = subprocess.run([HERE.parent / "get-samba.sh"], stdout=subprocess.PIPE, text=True)
+    if samba.returncode != 0:
+        print("torture: skipped: Samba 4.22 can't be had here; its packages come from Debian's backports")
+        print("0 passed, 0 failed, 1 skipped")
+        return 0
+    smbtorture = Smbtorture(samba.stdout.strip())
+    table = expectations.read()
+    chosen = choose(arguments.names, table, smbtorture)
+    rounds = [Round(arguments, smbd, smbtorture, table, chosen).run() for _ in range(arguments.times)]
+    if arguments.record:
+        record(table, rounds[-1])
+    return conclude(table, rounds, chosen)
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="./x torture", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="SUITE or TEST", help="all of the table, if none is given")
+    parser.add_argument("--times", type=int, default=1, help="how often")
+    parser.add_argument("-j", "--jobs", type=int, default=4, help="how many at once (4)")
+    parser.add_argument("--verbose", action="store_true", help="say each result, and what a failed test said")
+    parser.add_argument("--logs", type=pathlib.Path, help="a folder to keep the servers' logs in")
+    parser.add_argument("--global", dest="lines", action="append", default=[], help="a line of smb.conf's [global]")
+    parser.add_argument("--record", action="store_true", help="write successes into the table, and failures it lacks")
+    return parser.parse_args()
+
+
+def cannot_run(smbd: pathlib.Path) -> str | None:
+    if os.geteuid() != 0:
+        return "namespaces and a server that acts as its users want root"
+    if not smbd.exists():
+        return f"there is no {smbd}; './x torture' builds it"
+    probe = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, text=True)
+    return f"no namespaces here: {probe.stderr.strip()}" if probe.returncode != 0 else None
+
+
+def choose(names: list[str], table: dict, smbtorture: Smbtorture) -> list[str]:
+    """The tests that the names mean: a suite's, or one. What the table lacks is asked of smbtorture."""
+    known = list(table)
+    if not names:
+        return known
+    chosen = []
+    for name in names:
+        found = matching(name, known)
+        if not found:
+            known = list(dict.fromkeys(known + smbtorture.tests()))
+            found = matching(name, known)
+        if not found:
+            raise SystemExit(f"torture: smbtorture has no suite or test {name}; its '--list' names them")
+        # An omitted test runs where it is asked for by its own name.
+        chosen += [test for test in found if test == name or test not in table or table[test].expected != "omit"]
+    return list(dict.fromkeys(chosen))
+
+
+def matching(name: str, tests: list[str]) -> list[str]:
+    return [test for test in tests if test == name or test.startswith(name + ".")]
+
+
+def suite_of(test: str) -> str:
+    return ".".join(test.split(".")[:2])
+
+
+class Round:
+    """Every chosen test once, over some servers with some shares each."""
+
+    def __init__(self, arguments, smbd, smbtorture, table, chosen):
+        self.arguments, self.smbd, self.smbtorture, self.table = arguments, smbd, smbtorture, table
+        self.batches = queue.Queue()
+        by_suite = collections.defaultdict(list)
+        omitted = lambda test: test in table and table[test].expected == "omit" and test not in arguments.names
+        for test in chosen:
+            if not omitted(test):
+                by_suite[suite_of(test)].append(test)
+        for suite, tests in sorted(by_suite.items(), key=lambda item: (item[0] not in LONG_SUITES, -len(item[1]))):
+            size = 1 if suite in LONG_SUITES else BATCH
+            for start in range(0, len(tests), size):
+                self.batches.put((suite, tests[start : start + size]))
+        self.results: dict[str, Result] = {}
+        self.lock = threading.Lock()
+        self.broken = None
+
+    def run(self) -> dict[str, Result]:
+        jobs = max(1, min(self.arguments.jobs, self.batches.qsize()))
+        servers = []
+        try:
+            workers = []
+            for first in range(0, jobs, SHARES_PER_SERVER):
+                shares = [f"w{number + 1}" for number in range(first, min(first + SHARES_PER_SERVER, jobs))]
+                server = Server(self.smbd, shares, self.arguments.lines)
+                servers.append(server)
+                workers += [threading.Thread(target=self.work, args=(server, share)) for share in shares]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            if self.broken is not None:
+                raise self.broken
+        finally:
+            for number, server in enumerate(servers):
+                if self.arguments.logs is not None and server.log_path.exists():
+                    self.arguments.logs.mkdir(parents=True, exist_ok=True)
+                    (self.arguments.logs / f"smbd-{number + 1}.log").write_text(server.log_path.read_text())
+                server.stop()
+        return self.results
+
+    def work(self, server: Server, share: str):
+        try:
+            while True:
+                suite, tests = self.batches.get_nowait()
+                self.run_batch(server, share, suite, tests)
+        except queue.Empty:
+            return
+        except BaseException as error:  # the round raises it again
+            self.broken = error
+
+    def run_batch(self, server: Server, share: str, suite: str, tests: list[str]):
+        options = SUITE_OPTIONS.get(suite, [])
+        limit_s = BATCH_LIMIT_S if len(tests) > 1 else TEST_LIMIT_S
+        self.note(self.smbtorture.run(server, share, tests, options, limit_s), tests)
+        for test in tests:
+            if test not in self.results:
+                self.note(self.smbtorture.run(server, share, [test], options, TEST_LIMIT_S), [test])
+            if test not in self.results:
+                self.note([Result(test, "error", 0.0, "smbtorture gave no result")], [test])
+
+    def note(self, results: list[Result], tests: list[str]):
+        with self.lock:
+            for result in results:
+                if result.test in tests:
+                    self.results[result.test] = result
+                    self.tell(result)
+
+    def tell(self, result: Result):
+        row = self.table.get(result.test)
+        expected = row.expected if row is not None else "success"
+        differs = result.word != expected and expected != "flaky"
+        if differs or self.arguments.verbose:
+            against = f" (expected {expected}{': ' + row.reason if row and row.reason else ''})" if differs else ""
+            print(f"{result.word}: {result.test}{against} {result.seconds:.1f} s", flush=True)
+            if result.word != "success" and (self.arguments.verbose or expected == "success"):
+                print("".join(f"    {line}\n" for line in result.said.splitlines()[-12:]), end="", flush=True)
+
+
+def record(table: dict, results: dict[str, Result]):
+    """Rows for what the table lacks; a reason is left for whoever knows it."""
+    for test, result in results.items():
+        row = table.get(test)
+        if result.word == "success":
+            table[test] = expectations.Expectation(suite_of(test), test, "success", "")
+        elif row is None or row.expected == "success":
+            said = " ".join(result.said.split())[-160:] or "unknown"
+            table[test] = expectations.Expectation(suite_of(test), test, result.word, said)
+    expectations.write(sorted(table.values(), key=lambda row: (row.suite, row.test)))
+
+
+def conclude(table: dict, rounds: list[dict[str, Result]], chosen: list[str]) -> int:
+    passed = failed = skipped = 0
+    reasons = collections.Counter()
+    for results in rounds:
+        for test in chosen:
+            row = table.get(test)
+            expected = row.expected if row is not None else "success"
+            result = results.get(test)
+            if result is not None and result.word == "success":
+                passed += 1
+            elif expected == "omit" and result is None or expected == "flaky" or result is not None and result.word == expected:
+                skipped += 1
+                reasons[row.reason] += 1
+            else:
+                failed += 1
+    for reason, count in reasons.most_common():
+        print(f"skipped: {count} × {reason}")
+    if len(rounds) > 1:
+        print(f"flakes in {len(rounds)} runs: {', '.join(flakes(rounds, chosen)) or 'none'}")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+def flakes(rounds: list[dict[str, Result]], chosen: list[str]) -> list[str]:
+    """Tests that ended now in this and now in that."""
+    found = []
+    for test in chosen:
+        words = collections.Counter(results[test].word for results in rounds if test in results)
+        if len(words) > 1:
+            found.append(f"{test} ({', '.join(f'{count} {word}' for word, count in words.most_common())})")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""tests/interop/smbtorture.tsv: what each test is expected to end in and, unless that is success, why."""
+
+import csv
+import dataclasses
+import pathlib
+
+PATH = pathlib.Path(__file__).resolve().parent.parent / "smbtorture.tsv"
+COLUMNS = ["suite", "test", "expected", "reason"]
+# `omit` is not run: it never ends, or there is nothing here that it could show.
+WORDS = ("success", "failure", "error", "skip", "timeout", "flaky", "omit")
+
+
+@dataclasses.dataclass
+class Expectation:
+    suite: str
+    test: str
+    expected: str
+    reason: str
+
+
+def read() -> dict[str, Expectation]:
+    with PATH.open(newline="") as file:
+        rows = [Expectation(**row) for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    for row in rows:
+        if row.expected not in WORDS:
+            raise SystemExit(f"{PATH.name}: {row.test}: '{row.expected}' is none of {', '.join(WORDS)}")
+        if (row.expected == "success") == bool(row.reason):
+            raise SystemExit(f"{PATH.name}: {row.test}: a reason belongs to whatever is not success, and to nothing else")
+    return {row.test: row for row in rows}
+
+
+def write(rows: list[Expectation]):
+    with PATH.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([row.suite, row.test, row.expected, row.reason] for row in rows)

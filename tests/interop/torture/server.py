@@ -1,0 +1,98 @@
+"""A server of ours in network and mount namespaces of its own: always port 445, shares on memory.
+
+Owns its folder and its processes; the runner starts one per pair of workers. It never touches the host's ports.
+"""
+
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+# Accounts that each Debian has.
+USER, PASSWORD = "nobody", "Secret-1"
+OTHER_USER, OTHER_PASSWORD = "games", "Secret-2"
+START_LIMIT_S = 30
+END_LIMIT_S = 10
+
+GLOBAL = """
+[global]
+    server smb transports = tcp:445
+    private dir = {folder}/private
+    state directory = {folder}/state
+    lock directory = {folder}/run
+    passdb file = {folder}/users
+    smbd:FSCTL_SMBTORTURE = yes
+"""
+
+SHARE = """
+[{name}]
+    path = {path}
+    read only = no
+"""
+
+
+class Server:
+    """Started when made; `stop` ends it."""
+
+    def __init__(self, smbd: pathlib.Path, shares: list[str], lines: list[str] = ()):
+        memory = "/dev/shm" if pathlib.Path("/dev/shm").is_dir() else None
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="smbdirect-torture-", dir=memory))
+        self.folder.chmod(0o755)
+        self.shares = shares
+        self.process = None
+        try:
+            self._start(smbd, lines)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, smbd, lines):
+        config = GLOBAL.format(folder=self.folder) + "".join(f"    {line}\n" for line in lines)
+        for name in self.shares:
+            path = self.folder / "shares" / name
+            path.mkdir(parents=True)
+            shutil.chown(path, USER)
+            path.chmod(0o777)
+            config += SHARE.format(name=name, path=path)
+        self.config = self.folder / "smb.conf"
+        self.config.write_text(config)
+        for user, password in ((USER, PASSWORD), (OTHER_USER, OTHER_PASSWORD)):
+            command = [smbd, "--config", self.config, "passwd", "add", user, "--stdin"]
+            done = subprocess.run(command, input=password + "\n", text=True, capture_output=True)
+            if done.returncode != 0:
+                raise RuntimeError(f"smbd passwd add {user}: {done.stdout}{done.stderr}")
+        # Each step replaces the shell, so that the process is the supervisor itself.
+        script = 'ip link set lo up && exec "$0" --config "$1"'
+        unshare = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", script]
+        with self.log_path.open("w") as log:
+            self.process = subprocess.Popen(
+                [*unshare, smbd, self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self._wait_until_up()
+
+    @property
+    def log_path(self) -> pathlib.Path:
+        return self.folder / "smbd.log"
+
+    def inside(self, command: list) -> list:
+        """The command, run where the server is reached."""
+        return ["nsenter", "--net", "--mount", f"--target={self.process.pid}", *command]
+
+    def _wait_until_up(self):
+        deadline = time.monotonic() + START_LIMIT_S
+        probe = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/445"]
+        while subprocess.run(self.inside(probe), capture_output=True).returncode != 0:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the server does not answer; it logged:\n{self.log_path.read_text()}")
+            time.sleep(0.05)
+
+    def stop(self):
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(END_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
