@@ -115,10 +115,13 @@ impl<'a> ReadRequest<'a> {
 pub struct ReadResponse<'a> {
     /// Bytes that went by RDMA instead of lying in `data`.
     pub data_remaining: u32,
-    /// Reserved before 3.1.1; 1 says an RDMA transform lies in the buffer (2.2.20).
+    /// Reserved before 3.1.1; see [`RESPONSE_RDMA_TRANSFORM`].
     pub flags: u32,
     pub data: &'a [u8],
 }
+
+/// MS-SMB2 2.2.20, Flags: the buffer holds an SMB2_RDMA_TRANSFORM, and no data.
+pub const RESPONSE_RDMA_TRANSFORM: u32 = 0x1;
 
 /// The part of a READ response before its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +144,16 @@ impl ReadResponseFixed {
             data_length: 0,
             data_remaining: written,
             flags: 0,
+            padding: 0,
+        }
+    }
+
+    /// For data that went by RDMA WRITE signed or encrypted: what says how follows, so long.
+    pub const fn transformed(written: u32, transform_length: u32) -> Self {
+        Self {
+            data_length: transform_length,
+            data_remaining: written,
+            flags: RESPONSE_RDMA_TRANSFORM,
             padding: 0,
         }
     }

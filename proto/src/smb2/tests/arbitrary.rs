@@ -21,6 +21,7 @@ use crate::smb2::negotiate_context::{self as nc};
 use crate::smb2::oplock_break::BreakMessage;
 use crate::smb2::query_directory::{QueryDirectoryRequest, QueryDirectoryResponse};
 use crate::smb2::query_info::QueryInfoRequest;
+use crate::smb2::rdma_transform::RdmaTransform;
 use crate::smb2::read::{ReadFlags, ReadRequest, ReadResponse};
 use crate::smb2::session_setup::{SessionSetupRequest, SessionSetupResponse};
 use crate::smb2::set_info::SetInfoRequest;
@@ -50,6 +51,7 @@ fn decode_everything(bytes: &[u8]) -> usize {
     count(nc::Compression::decode(bytes).is_ok());
     count(nc::decode_algorithms(bytes).is_ok());
     count(nc::decode_rdma_transforms(bytes).is_ok());
+    count(RdmaTransform::decode(bytes).is_ok());
     count(SessionSetupRequest::decode(bytes).is_ok());
     count(SessionSetupResponse::decode(bytes).is_ok());
     count(LogoffRequest::decode(bytes).is_ok());
