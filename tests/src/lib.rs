@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod gateway;
+pub mod handoff;
 pub mod hazards;
 pub mod lab;
 pub mod refusals;

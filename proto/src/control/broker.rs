@@ -145,9 +145,9 @@ pub enum PassAnswer {
 /// Why a connection is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// The client has as many channels as it may: STATUS_INSUFFICIENT_RESOURCES.
-    #[error("the client already has as many channels as it may have")]
-    TooManyChannels,
+    /// The client has as many connections as it may: STATUS_INSUFFICIENT_RESOURCES.
+    #[error("the client already has as many connections as it may have")]
+    TooManyConnections,
     /// Too many of the owner's connections are not authenticated yet.
     #[error("too many of the client's connections are not authenticated yet")]
     TooManyUnauthenticated,

@@ -15,15 +15,15 @@ use proto::control::{ChildId, ConnectionKind};
 
 use super::machine::Action;
 
-/// Channels of one client: Samba's limit, and the one Windows' client stays under.
-pub const MAX_CHANNELS: u32 = 32;
+/// Connections of one client, those on their way to it included. A session binds no more than 32 of
+/// them (MS-SMB2 3.3.5.5.3, `session_binding`): the 33rd is the owner's to refuse, since a client
+/// may use it for another session.
+pub const MAX_CONNECTIONS: u32 = 64;
 /// An owner that has not answered a pass after this long is worth a line in the log: its loop
 /// should never take that long.
 pub const SLOW: Duration = Duration::from_secs(2);
 /// After this long it hangs, and is ended, so that its client can be served by another child.
 pub const SILENT: Duration = Duration::from_secs(10);
-/// Passes of one client under way; they count as channels too.
-const MAX_PASSES: usize = MAX_CHANNELS as usize;
 
 /// A claim as it came in.
 #[derive(Debug)]
@@ -111,8 +111,8 @@ impl<C> Clients<C> {
             return Ok(());
         };
         let channels = client.channels as usize + client.passes.len();
-        if channels >= MAX_PASSES {
-            let reason = Refusal::TooManyChannels;
+        if channels >= MAX_CONNECTIONS as usize {
+            let reason = Refusal::TooManyConnections;
             actions.push(Action::child(child, FromBroker::Refused { claim, reason }));
         } else if client.owner == child {
             client.channels += 1;
@@ -191,7 +191,7 @@ impl<C> Clients<C> {
         if self.clients.contains_key(&client_guid) || self.owners.contains_key(&child) {
             return false;
         }
-        self.own(client_guid, child, channels.min(MAX_CHANNELS));
+        self.own(client_guid, child, channels.min(MAX_CONNECTIONS));
         true
     }
 

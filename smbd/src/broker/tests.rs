@@ -6,7 +6,7 @@ use proto::control::broker::*;
 use proto::control::{ChildId, ConnectionKind};
 use proto::smb2::access::{AccessMask, ShareAccess};
 
-use super::clients::{MAX_CHANNELS, SILENT, SLOW};
+use super::clients::{MAX_CONNECTIONS, SILENT, SLOW};
 use super::machine::{Action, Machine, RESTORE_LIMIT};
 
 mod files;
@@ -275,9 +275,9 @@ fn a_client_that_comes_back_while_its_owner_ends_is_served_by_the_next() {
 }
 
 #[test]
-fn the_thirty_third_channel_is_refused_until_one_ends() {
-    let mut broker = Broker::with_children(u64::from(MAX_CHANNELS) + 2);
-    let last = u64::from(MAX_CHANNELS) + 1;
+fn a_client_with_all_the_connections_it_may_have_is_refused_until_one_ends() {
+    let mut broker = Broker::with_children(u64::from(MAX_CONNECTIONS) + 2);
+    let last = u64::from(MAX_CONNECTIONS) + 1;
     broker.claim(1, GUID, 0x0311);
     for child in 2..last {
         broker.claim(child, GUID, 0x0311);
@@ -287,7 +287,7 @@ fn the_thirty_third_channel_is_refused_until_one_ends() {
     }
     let refused = FromBroker::Refused {
         claim: ClaimId(last),
-        reason: Refusal::TooManyChannels,
+        reason: Refusal::TooManyConnections,
     };
     assert_eq!(broker.claim(last, GUID, 0x0311), [(last, refused, None)]);
     broker.say(1, ToBroker::ChannelClosed);

@@ -11,14 +11,13 @@ use proto::smb2::{Dialect, Guid, NtStatus};
 use shm::SystemError;
 
 use super::Child;
+use crate::broker::clients::MAX_CONNECTIONS;
 use crate::channel::{self, Channel, Reading, RelayChannel, TcpChannel};
 use crate::handlers;
 use crate::messaging::{Claim, ClaimRequest};
 use crate::state::{Connection, Open, Session};
 
-/// Connections one client may have (MS-SMB2 <173>: Windows allows 32 channels of a session).
-const MAX_CONNECTIONS: usize = 64;
-/// Of them, those on which no session is authenticated yet.
+/// Of a client's connections, those on which no session is authenticated yet.
 const MAX_UNAUTHENTICATED: usize = 16;
 /// A message beyond the payload of the largest WRITE.
 const MESSAGE_OVERHEAD: u32 = 64 * 1024;
@@ -60,8 +59,8 @@ impl Child {
             .count();
         if shutdown {
             PassAnswer::Refused(Refusal::Ending)
-        } else if connections.len() >= MAX_CONNECTIONS {
-            PassAnswer::Refused(Refusal::TooManyChannels)
+        } else if connections.len() >= MAX_CONNECTIONS as usize {
+            PassAnswer::Refused(Refusal::TooManyConnections)
         } else if unauthenticated >= MAX_UNAUTHENTICATED {
             PassAnswer::Refused(Refusal::TooManyUnauthenticated)
         } else {
@@ -69,7 +68,8 @@ impl Child {
         }
     }
 
-    /// Finds out whether this process serves the connection, and reads on if so. An error is the
+    /// Finds out whether this process serves the connection, and reads on if so. 2.0.2 has no
+    /// ClientGuid (MS-SMB2 2.2.3), and zeros name nobody: such connections stay where they are. An error is the
     /// answer to its NEGOTIATE; a connection that went to another process is ended without one.
     pub async fn claim(
         &self,
@@ -79,6 +79,7 @@ impl Child {
     ) -> Result<(), NtStatus> {
         let owned = connection.claimed.get()
             || !self.config.global.server_multi_channel_support
+            || dialect == Dialect::Smb202
             || client_guid == Guid::ZERO;
         if !owned {
             let duplicate = connection
@@ -113,7 +114,6 @@ impl Child {
                 }
                 Claim::Refused(reason, _) => {
                     tracing::warn!(peer = %connection.channel.peer(), %reason, "a connection is refused");
-                    connection.end(reason.to_string());
                     return Err(NtStatus::INSUFFICIENT_RESOURCES);
                 }
             }

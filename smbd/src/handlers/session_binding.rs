@@ -93,6 +93,9 @@ pub fn bind(
     if session.has_channel(cx.connection.id) {
         return Err(NtStatus::REQUEST_NOT_ACCEPTED);
     }
+    if session.channel_count() >= MAX_CHANNELS {
+        return Err(NtStatus::INSUFFICIENT_RESOURCES);
+    }
     let hash = logon.hash.borrow();
     let schedule = match negotiated.dialect {
         Dialect::Smb311 => KeySchedule::Smb311(&hash),

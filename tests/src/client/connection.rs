@@ -1,6 +1,7 @@
 //! One connection: negotiation, message ids and credits, sending, matching replies, signatures.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::smb2::header::PROTOCOL_ID;
@@ -115,7 +116,7 @@ pub struct Connection {
     /// Replies that came while another was waited for.
     early: HashMap<MessageId, Vec<Reply>>,
     /// Keys to verify and sign with, by session.
-    keys: HashMap<SessionId, SigningKey>,
+    keys: HashMap<SessionId, Arc<SigningKey>>,
     /// Interim replies seen: the AsyncId by message.
     pub pending: HashMap<MessageId, proto::smb2::AsyncId>,
 }
@@ -252,7 +253,12 @@ impl Connection {
 
     /// From now on requests of `session` are signed, and its replies must be.
     pub fn use_key(&mut self, session: SessionId, key: SigningKey) {
-        self.keys.insert(session, key);
+        self.keys.insert(session, Arc::new(key));
+    }
+
+    /// The key this connection signs a session's requests with.
+    pub(super) fn signing_key(&self, session: SessionId) -> Option<Arc<SigningKey>> {
+        self.keys.get(&session).cloned()
     }
 
     /// Forgets a session's key.
@@ -425,6 +431,14 @@ pub fn assemble(header: &Header, body: &[u8]) -> Vec<u8> {
     header.encode(&mut message);
     message.extend_from_slice(body);
     message
+}
+
+/// Header and body as one signed message.
+pub fn assemble_signed(mut header: Header, body: &[u8], key: &SigningKey) -> Vec<u8> {
+    header.flags |= HeaderFlags::SIGNED;
+    let mut head = header_bytes(&header);
+    key.sign_in_place(&mut head, &[body], &mut Vec::new());
+    [&head, body].concat()
 }
 
 fn header_bytes(header: &Header) -> [u8; 64] {

@@ -1,4 +1,6 @@
-//! Logging on, tree connects, and what ends them.
+//! Logging on, binding further channels, tree connects, and what ends them.
+
+use std::sync::Arc;
 
 use proto::smb2::negotiate::{Capabilities, SecurityMode};
 use proto::smb2::session_setup::{
@@ -11,7 +13,8 @@ use smbd::security::ntlm::{Credentials, Initiator as Ntlm, InitiatorRandom};
 use smbd::security::signing::SigningKey;
 use smbd::security::spnego::{Initiator, InitiatorStep};
 
-use super::{ClientError, Connection, connection::assemble};
+use super::connection::{assemble, assemble_signed};
+use super::{ClientError, Connection};
 
 /// An authenticated session of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,42 @@ impl Connection {
         credentials: Credentials,
         signed: bool,
     ) -> Result<Session, ClientError> {
+        let (session, key) = self.authenticate(credentials, None)?;
+        if let Some(key) = key.filter(|_| signed) {
+            self.use_key(session.id, key);
+        }
+        Ok(session)
+    }
+
+    /// Makes this connection a further channel of a session that `first` has (MS-SMB2 3.2.4.2.3.1).
+    pub fn bind(
+        &mut self,
+        session: Session,
+        first: &Connection,
+        user: &str,
+        password: &str,
+    ) -> Result<(), ClientError> {
+        let key = first
+            .signing_key(session.id)
+            .ok_or_else(|| ClientError::Local("a session without a key can't be bound".into()))?;
+        let credentials = Credentials::with_password(user, "WORKGROUP", password);
+        let (bound, key) = self.authenticate(credentials, Some((session.id, key)))?;
+        if bound.id != session.id {
+            return Err(ClientError::protocol("another session was bound"));
+        }
+        if let Some(key) = key {
+            self.use_key(session.id, key);
+        }
+        Ok(())
+    }
+
+    /// SESSION_SETUP to its end. With `binding` each request is signed with that session's key,
+    /// and so is each reply but the last one, which has the channel's own (MS-SMB2 3.3.5.5.3).
+    fn authenticate(
+        &mut self,
+        credentials: Credentials,
+        binding: Option<(SessionId, Arc<SigningKey>)>,
+    ) -> Result<(Session, Option<SigningKey>), ClientError> {
         let mut random = InitiatorRandom {
             client_challenge: [0; 8],
             session_key: [0; 16],
@@ -64,11 +103,17 @@ impl Connection {
         let mut initiator = Initiator::new(ntlm);
         let mut token = initiator.first_token();
         let mut preauth = self.preauth.clone();
-        let mut id = SessionId(0);
+        let (mut id, session_key) = match binding {
+            Some((id, key)) => (id, Some(key)),
+            None => (SessionId(0), None),
+        };
         loop {
             let mut body = Vec::new();
             SessionSetupRequest {
-                flags: SessionSetupFlags::empty(),
+                flags: match session_key {
+                    Some(_) => SessionSetupFlags::BINDING,
+                    None => SessionSetupFlags::empty(),
+                },
                 security_mode: SecurityMode::SIGNING_ENABLED,
                 capabilities: Capabilities::empty(),
                 channel: 0,
@@ -77,7 +122,10 @@ impl Connection {
             }
             .encode(&mut body);
             let header = self.header(Command::SessionSetup, Some(id), TreeId(0));
-            let request = assemble(&header, &body);
+            let request = match &session_key {
+                Some(key) => assemble_signed(header, &body, key),
+                None => assemble(&header, &body),
+            };
             preauth.update(&[&request]);
             self.send_raw(&request)?;
             let reply = self.wait(header.message_id)?;
@@ -87,6 +135,9 @@ impl Connection {
                 preauth.update(&[&reply.element]);
             } else if reply.header.status.is_error() {
                 return Err(ClientError::Status(reply.header.status));
+            }
+            if let (true, Some(key)) = (more, &session_key) {
+                self.check_signature(key, &reply)?;
             }
             let response =
                 SessionSetupResponse::decode(&reply.element).map_err(ClientError::protocol)?;
@@ -98,14 +149,12 @@ impl Connection {
                         flags: response.session_flags,
                     };
                     let unkeyed = SessionFlags::IS_GUEST | SessionFlags::IS_NULL;
-                    if !session.flags.intersects(unkeyed) {
-                        let key = self.session_signing_key(&initiator, &preauth)?;
-                        self.check_final(&key, &reply)?;
-                        if signed {
-                            self.use_key(id, key);
-                        }
+                    if session.flags.intersects(unkeyed) {
+                        return Ok((session, None));
                     }
-                    return Ok(session);
+                    let key = self.session_signing_key(&initiator, &preauth)?;
+                    self.check_signature(&key, &reply)?;
+                    return Ok((session, Some(key)));
                 }
                 other => return Err(ClientError::protocol(format!("{other:?}"))),
             }
@@ -130,8 +179,8 @@ impl Connection {
         Ok(SigningKey::new(self.negotiated().signing, &key))
     }
 
-    /// The last SESSION_SETUP response proves the server's key: in 3.1.1 it must be signed.
-    fn check_final(&self, key: &SigningKey, reply: &super::Reply) -> Result<(), ClientError> {
+    /// A SESSION_SETUP response that proves the server's key: in 3.1.1 it must be signed.
+    fn check_signature(&self, key: &SigningKey, reply: &super::Reply) -> Result<(), ClientError> {
         let signed = reply
             .header
             .flags
@@ -139,10 +188,10 @@ impl Connection {
         let first: [u8; 64] = reply.element[..64].try_into().expect("a decoded header");
         match (signed, self.negotiated().dialect) {
             (true, _) if !key.verify(&first, &[&reply.element[64..]]) => Err(
-                ClientError::protocol("wrong signature on the last SESSION_SETUP response"),
+                ClientError::protocol("wrong signature on a SESSION_SETUP response"),
             ),
             (false, Dialect::Smb311) => Err(ClientError::protocol(
-                "unsigned last SESSION_SETUP response in 3.1.1",
+                "unsigned SESSION_SETUP response in 3.1.1",
             )),
             _ => Ok(()),
         }
