@@ -8,6 +8,7 @@ pub mod dispatch;
 pub mod handlers;
 pub mod logging;
 pub mod messaging;
+pub mod negotiation;
 pub mod passwd;
 pub mod refusals;
 pub mod rpc;

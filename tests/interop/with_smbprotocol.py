@@ -11,6 +11,7 @@ from smbprotocol.session import Session
 port, user, password, share, dialect = sys.argv[1:]
 port = int(port)
 wanted = {
+    "2.0.2": Dialects.SMB_2_0_2,
     "2.1.0": Dialects.SMB_2_1_0,
     "3.0.0": Dialects.SMB_3_0_0,
     "3.0.2": Dialects.SMB_3_0_2,

@@ -1,13 +1,17 @@
 //! Clients that people use, against a server of ours over TCP: smbclient, smbprotocol, smbtorture.
 //! Each dialect is asked for by name and signed; what went over is compared byte by byte.
 
+#[path = "interop/matrix.rs"]
+mod matrix;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tests::lab::skip;
 use tests::server::{OTHER_PASSWORD, OTHER_USER, PASSWORD, Server, USER};
 
-const DIALECTS: [(&str, &str); 4] = [
+const DIALECTS: [(&str, &str); 5] = [
+    ("SMB2_02", "2.0.2"),
     ("SMB2_10", "2.1.0"),
     ("SMB3_00", "3.0.0"),
     ("SMB3_02", "3.0.2"),

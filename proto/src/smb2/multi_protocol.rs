@@ -1,7 +1,7 @@
 //! The SMB1 NEGOTIATE with which an old client asks for SMB2 (MS-SMB2 3.3.5.3, MS-CIFS 2.2.4.52).
 //! Only its dialect strings are read; nothing else of SMB1 is spoken.
 
-use crate::wire::{Reader, WireError};
+use crate::wire::{Reader, WireError, length_u16};
 
 /// First four bytes of an SMB1 message.
 pub const SMB1_PROTOCOL_ID: [u8; 4] = [0xFF, b'S', b'M', b'B'];
@@ -49,6 +49,23 @@ impl MultiProtocolNegotiate {
         }
         Ok(offered)
     }
+
+    /// The request with which a client offers these dialects.
+    pub fn request(dialects: &[&str]) -> Vec<u8> {
+        let mut names = Vec::new();
+        for name in dialects {
+            names.push(BUFFER_FORMAT_DIALECT);
+            names.extend_from_slice(name.as_bytes());
+            names.push(0);
+        }
+        let mut message = SMB1_PROTOCOL_ID.to_vec();
+        message.push(COMMAND_NEGOTIATE);
+        message.resize(SMB1_HEADER_SIZE, 0);
+        message.push(0);
+        message.extend(length_u16(names.len()).to_le_bytes());
+        message.extend(names);
+        message
+    }
 }
 
 #[cfg(test)]
@@ -66,7 +83,11 @@ mod tests {
 
     #[test]
     fn smb2_dialects_are_found_among_others() {
-        let both = message(b"\x02NT LM 0.12\0\x02SMB 2.002\0\x02SMB 2.???\0");
+        let both = MultiProtocolNegotiate::request(&["NT LM 0.12", "SMB 2.002", "SMB 2.???"]);
+        assert_eq!(
+            both,
+            message(b"\x02NT LM 0.12\0\x02SMB 2.002\0\x02SMB 2.???\0")
+        );
         let offered = MultiProtocolNegotiate::decode(&both).unwrap();
         assert!(offered.offers_wildcard && offered.offers_202);
         let old = message(b"\x02NT LM 0.12\0\x02SMB 2.0021\0");

@@ -77,10 +77,11 @@ impl Child {
         client_guid: Guid,
         dialect: Dialect,
     ) -> Result<(), NtStatus> {
+        // A client of 2.0.2 has no ClientGuid (MS-SMB2 3.3.5.4); what stands there is nobody's.
         let owned = connection.claimed.get()
             || !self.config.global.server_multi_channel_support
-            || dialect == Dialect::Smb202
-            || client_guid == Guid::ZERO;
+            || client_guid == Guid::ZERO
+            || dialect == Dialect::Smb202;
         if !owned {
             let duplicate = connection
                 .channel
@@ -118,13 +119,18 @@ impl Child {
                 }
             }
         }
+        self.serve(connection, client_guid);
+        Ok(())
+    }
+
+    /// Reads on: the connection is this process's to serve.
+    pub fn serve(&self, connection: &Connection, client_guid: Guid) {
         let (serving, authenticated) = self.announced.get();
         if !serving {
             self.supervisor.serving(client_guid.0);
             self.announced.set((true, authenticated));
         }
         connection.channel.read_on(Reading::Freely);
-        Ok(())
     }
 
     /// A session was authenticated on a connection.

@@ -213,7 +213,7 @@ parameters! {
         "the server's name; empty is the host's name";
     server_string: String = "smbdirect", "server string", Global, text, example "files of the lab":
         "description of the server";
-    server_min_protocol: Protocol = "SMB2_10", "server min protocol" | "min protocol", Global, protocol, example "SMB3_00":
+    server_min_protocol: Protocol = "SMB2_02", "server min protocol" | "min protocol", Global, protocol, example "SMB3_00":
         "oldest dialect spoken";
     server_max_protocol: Protocol = "SMB3_11", "server max protocol" | "max protocol" | "protocol", Global, protocol, example "SMB3_02":
         "newest dialect spoken";

@@ -205,8 +205,8 @@ fn each_wrong_line_is_named_with_what_is_allowed() {
             "deadtime = 1\ndead time = 2",
             "\"dead time\" is set a second time; line 1 has the first",
         ),
-        ("server min protocol = SMB1", "allowed are SMB2_10"),
-        ("server min protocol = SMB2_02", "allowed are SMB2_10"),
+        ("server min protocol = SMB1", "allowed are SMB2_02"),
+        ("server min protocol = NT1", "allowed are SMB2_02"),
         (
             "server min protocol = SMB3\nserver max protocol = SMB2",
             "SMB3_11 is above server max protocol SMB2_10",

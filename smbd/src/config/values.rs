@@ -193,6 +193,7 @@ pub(super) fn list(text: &str) -> Result<Vec<String>, String> {
 /// A dialect by Samba's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
+    Smb202,
     Smb210,
     Smb300,
     Smb302,
@@ -202,6 +203,7 @@ pub enum Protocol {
 impl Protocol {
     pub fn dialect(self) -> Dialect {
         match self {
+            Protocol::Smb202 => Dialect::Smb202,
             Protocol::Smb210 => Dialect::Smb210,
             Protocol::Smb300 => Dialect::Smb300,
             Protocol::Smb302 => Dialect::Smb302,
@@ -213,6 +215,7 @@ impl Protocol {
 impl fmt::Display for Protocol {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Protocol::Smb202 => "SMB2_02",
             Protocol::Smb210 => "SMB2_10",
             Protocol::Smb300 => "SMB3_00",
             Protocol::Smb302 => "SMB3_02",
@@ -223,11 +226,14 @@ impl fmt::Display for Protocol {
 
 pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
     match text.to_ascii_uppercase().as_str() {
+        "SMB2_02" => Ok(Protocol::Smb202),
         "SMB2" | "SMB2_10" => Ok(Protocol::Smb210),
         "SMB3_00" => Ok(Protocol::Smb300),
         "SMB3_02" => Ok(Protocol::Smb302),
         "SMB3" | "SMB3_11" => Ok(Protocol::Smb311),
-        _ => Err("allowed are SMB2_10 (or SMB2), SMB3_00, SMB3_02 and SMB3_11 (or SMB3)".into()),
+        _ => Err(
+            "allowed are SMB2_02, SMB2_10 (or SMB2), SMB3_00, SMB3_02 and SMB3_11 (or SMB3)".into(),
+        ),
     }
 }
 

@@ -5,16 +5,15 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use proto::smb2::negotiate::{Capabilities, SecurityMode};
-use proto::smb2::{Dialect, Guid, SessionId};
+use proto::smb2::negotiate::Capabilities;
+use proto::smb2::{Dialect, SessionId};
 
 use super::session::Logon;
 use crate::channel::Channel;
 use crate::dispatch::{Requests, SequenceWindow};
+use crate::negotiation::Negotiated;
 use crate::refusals::Refusals;
-use crate::security::encryption::Cipher;
 use crate::security::keys::PreauthHash;
-use crate::security::signing::SigningAlgorithm;
 
 /// One connection of the client.
 pub struct Connection {
@@ -42,35 +41,6 @@ pub struct Connection {
     authenticated: Cell<bool>,
     handed_over: Cell<bool>,
     end: OnceCell<String>,
-}
-
-/// What NEGOTIATE settled.
-#[derive(Debug, Clone)]
-pub struct Negotiated {
-    /// Connection.Dialect.
-    pub dialect: Dialect,
-    /// Connection.ClientGuid.
-    pub client_guid: Guid,
-    /// Connection.ClientCapabilities.
-    pub client_capabilities: Capabilities,
-    /// Connection.ClientSecurityMode.
-    pub client_security_mode: SecurityMode,
-    /// Connection.ClientDialects, in the client's order.
-    pub client_dialects: Vec<u16>,
-    /// Connection.ServerCapabilities.
-    pub capabilities: Capabilities,
-    /// Connection.ServerSecurityMode.
-    pub security_mode: SecurityMode,
-    /// Connection.SigningAlgorithmId.
-    pub signing: SigningAlgorithm,
-    /// Connection.CipherId.
-    pub cipher: Option<Cipher>,
-    /// Connection.MaxTransactSize.
-    pub max_transact: u32,
-    /// Connection.MaxReadSize.
-    pub max_read: u32,
-    /// Connection.MaxWriteSize.
-    pub max_write: u32,
 }
 
 impl Connection {

@@ -9,7 +9,8 @@ mod open;
 mod session;
 mod tree;
 
-pub use connection::{Connection, Negotiated};
+pub use crate::negotiation::Negotiated;
+pub use connection::Connection;
 pub use open::{DiskOpen, HeldLock, MAX_OPENS, NotAdded, Open, OpenFile, Opens, PipeOpen};
 pub use session::{Logon, Purpose, Session, Sessions};
 pub use tree::{Tree, TreeKind, Trees};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::smb2::header::PROTOCOL_ID;
+use proto::smb2::multi_protocol::MultiProtocolNegotiate;
 use proto::smb2::negotiate::{Capabilities, NegotiateOffer, NegotiateResponse, SecurityMode};
 use proto::smb2::negotiate_context::{
     ContextType, PreauthIntegrity, RawContext, SHA_512, algorithms_data, decode_algorithms,
@@ -183,11 +184,27 @@ impl Connection {
         self.send_raw(&request)?;
         let reply = self.wait(header.message_id)?.check()?;
         self.preauth.update(&[&reply.element]);
-        let response = NegotiateResponse::decode(&reply.element).map_err(ClientError::protocol)?;
+        self.take_negotiated(&reply.element)
+    }
+
+    /// Sends an SMB1 NEGOTIATE with these dialect strings, as the first message. An answer of 2.0.2
+    /// settles everything; behind [`Dialect::Wildcard`] belongs [`Connection::exchange_negotiate`].
+    pub fn exchange_multi_protocol(&mut self, dialects: &[&str]) -> Result<Dialect, ClientError> {
+        self.send_raw(&MultiProtocolNegotiate::request(dialects))?;
+        let message = MessageId(self.next_message);
+        self.next_message += 1;
+        let reply = self.wait(message)?.check()?;
+        self.offer = Offer::only(Dialect::Smb202);
+        self.take_negotiated(&reply.element)?;
+        Ok(self.negotiated().dialect)
+    }
+
+    fn take_negotiated(&mut self, element: &[u8]) -> Result<(), ClientError> {
+        let response = NegotiateResponse::decode(element).map_err(ClientError::protocol)?;
         let dialect =
             Dialect::try_from(response.dialect_revision).map_err(ClientError::protocol)?;
         let mut signing = match dialect {
-            Dialect::Smb202 | Dialect::Smb210 => SigningAlgorithm::HmacSha256,
+            Dialect::Smb202 | Dialect::Smb210 | Dialect::Wildcard => SigningAlgorithm::HmacSha256,
             _ => SigningAlgorithm::AesCmac,
         };
         for context in response.contexts.iter() {

@@ -1,0 +1,347 @@
+use proto::smb2::negotiate::NegotiateOffer;
+use proto::smb2::negotiate_context::{
+    ContextType, PreauthIntegrity, RawContext, SHA_512, algorithms_data,
+};
+use proto::smb2::{Command, Header, MessageId};
+
+use super::*;
+use crate::config::Protocol;
+
+const LIMITS: ChannelLimits = ChannelLimits {
+    max_send: 1 << 16,
+    max_receive: 1 << 20,
+    max_rdma: 4 << 20,
+};
+const CLIENT: Guid = Guid([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+
+fn tcp(config: &Config) -> Policy<'_> {
+    Policy {
+        config,
+        transport: Transport::Tcp,
+        limits: LIMITS,
+    }
+}
+
+fn rdma(config: &Config) -> Policy<'_> {
+    Policy {
+        transport: Transport::Rdma,
+        ..tcp(config)
+    }
+}
+
+fn with(change: impl FnOnce(&mut Global)) -> Config {
+    let mut config = Config::default();
+    change(&mut config.global);
+    config
+}
+
+fn request(dialects: &[u16], contexts: &[(ContextType, Vec<u8>)]) -> Vec<u8> {
+    let raw: Vec<RawContext<'_>> = contexts
+        .iter()
+        .map(|(context_type, data)| RawContext {
+            context_type: *context_type,
+            data,
+        })
+        .collect();
+    let mut element = Vec::new();
+    Header::request(Command::Negotiate, MessageId(0)).encode(&mut element);
+    NegotiateOffer {
+        security_mode: SecurityMode::SIGNING_ENABLED,
+        capabilities: Capabilities::all(),
+        client_guid: CLIENT,
+        dialects,
+        contexts: &raw,
+    }
+    .encode(&mut element);
+    element
+}
+
+fn answer(dialects: &[u16], policy: Policy<'_>) -> Result<Negotiated, NtStatus> {
+    let element = request(dialects, &[preauth()]);
+    agree(&NegotiateRequest::decode(&element).unwrap(), &policy)
+        .map(|agreement| agreement.negotiated)
+}
+
+fn contexts_with(
+    config: &Config,
+    contexts: &[(ContextType, Vec<u8>)],
+) -> Result<Contexts, NtStatus> {
+    let element = request(&[0x0311], contexts);
+    agree(&NegotiateRequest::decode(&element).unwrap(), &tcp(config))
+        .map(|agreement| agreement.contexts)
+}
+
+fn contexts_of(contexts: &[(ContextType, Vec<u8>)]) -> Result<Contexts, NtStatus> {
+    contexts_with(&Config::default(), contexts)
+}
+
+fn preauth() -> (ContextType, Vec<u8>) {
+    (
+        ContextType::PREAUTH_INTEGRITY_CAPABILITIES,
+        PreauthIntegrity::data(&[SHA_512], &[7; 32]),
+    )
+}
+
+fn signing(algorithms: &[u16]) -> (ContextType, Vec<u8>) {
+    (
+        ContextType::SIGNING_CAPABILITIES,
+        algorithms_data(algorithms),
+    )
+}
+
+fn ciphers(ciphers: &[u16]) -> (ContextType, Vec<u8>) {
+    (
+        ContextType::ENCRYPTION_CAPABILITIES,
+        algorithms_data(ciphers),
+    )
+}
+
+#[test]
+fn the_best_common_dialect_is_chosen_within_the_configured_bounds() {
+    let config = Config::default();
+    let choose = |dialects: &[u16], config: &Config| {
+        answer(dialects, tcp(config)).map(|negotiated| negotiated.dialect)
+    };
+    assert_eq!(
+        choose(&[0x0202, 0x0210, 0x0302], &config),
+        Ok(Dialect::Smb302)
+    );
+    assert_eq!(choose(&[0x0202], &config), Ok(Dialect::Smb202));
+    assert_eq!(choose(&[0x0300, 0x0399], &config), Ok(Dialect::Smb300));
+    assert_eq!(choose(&[], &config), Err(NtStatus::INVALID_PARAMETER));
+    assert_eq!(
+        choose(&[0x02FF], &config),
+        Err(NtStatus::NOT_SUPPORTED),
+        "a wildcard is a server's word"
+    );
+    let bounded = with(|global| {
+        global.server_min_protocol = Protocol::Smb210;
+        global.server_max_protocol = Protocol::Smb300;
+    });
+    assert_eq!(
+        choose(&[0x0202, 0x0210, 0x0300, 0x0302], &bounded),
+        Ok(Dialect::Smb300)
+    );
+    assert_eq!(choose(&[0x0202], &bounded), Err(NtStatus::NOT_SUPPORTED));
+}
+
+#[test]
+fn smb_direct_carries_no_dialect_before_3_0() {
+    let config = Config::default();
+    assert_eq!(
+        answer(&[0x0202, 0x0210], rdma(&config)).err(),
+        Some(NtStatus::NOT_SUPPORTED)
+    );
+    assert_eq!(
+        answer(&[0x0202, 0x0210, 0x0300], rdma(&config)).map(|found| found.dialect),
+        Ok(Dialect::Smb300)
+    );
+}
+
+#[test]
+fn dialect_2_0_2_has_one_credit_a_request_and_no_capability() {
+    let config = Config::default();
+    let negotiated = answer(&[0x0202], tcp(&config)).unwrap();
+    assert_eq!(negotiated.capabilities, Capabilities::empty());
+    assert_eq!(
+        (
+            negotiated.max_transact,
+            negotiated.max_read,
+            negotiated.max_write
+        ),
+        (65_536, 65_536, 65_536)
+    );
+    assert_eq!(negotiated.signing, SigningAlgorithm::HmacSha256);
+    assert_eq!(negotiated.cipher, None);
+    let later = answer(&[0x0210], tcp(&config)).unwrap();
+    assert_eq!(later.capabilities, Capabilities::LARGE_MTU);
+    assert_eq!(later.max_read, config.global.smb2_max_read);
+}
+
+#[test]
+fn an_smb1_negotiate_leads_to_the_wildcard_or_to_2_0_2_or_nowhere() {
+    let outcome = |wildcard, first, policy: Policy<'_>| {
+        let offered = MultiProtocolNegotiate {
+            offers_wildcard: wildcard,
+            offers_202: first,
+        };
+        match multi_protocol(offered, &policy) {
+            Some(MultiProtocolAnswer::GoOn(negotiated)) => ("go on", negotiated.dialect.into()),
+            Some(MultiProtocolAnswer::Settled(negotiated)) => {
+                ("settled", negotiated.dialect.into())
+            }
+            None => ("nothing", 0u16),
+        }
+    };
+    let config = Config::default();
+    assert_eq!(outcome(true, true, tcp(&config)), ("go on", 0x02FF));
+    assert_eq!(outcome(true, false, tcp(&config)), ("go on", 0x02FF));
+    assert_eq!(outcome(false, true, tcp(&config)), ("settled", 0x0202));
+    assert_eq!(outcome(false, false, tcp(&config)).0, "nothing");
+    let oldest = with(|global| global.server_max_protocol = Protocol::Smb202);
+    assert_eq!(outcome(true, true, tcp(&oldest)), ("settled", 0x0202));
+    assert_eq!(outcome(true, false, tcp(&oldest)).0, "nothing");
+    let newer = with(|global| global.server_min_protocol = Protocol::Smb210);
+    assert_eq!(outcome(false, true, tcp(&newer)).0, "nothing");
+    assert_eq!(outcome(false, true, rdma(&config)).0, "nothing");
+    assert_eq!(outcome(true, true, rdma(&config)), ("go on", 0x02FF));
+}
+
+#[test]
+fn exactly_one_preauth_context_with_sha_512_is_needed() {
+    assert_eq!(contexts_of(&[]), Err(NtStatus::INVALID_PARAMETER));
+    assert_eq!(
+        contexts_of(&[preauth(), preauth()]),
+        Err(NtStatus::INVALID_PARAMETER)
+    );
+    let with_hashes = |hashes: &[u16]| {
+        contexts_of(&[(
+            ContextType::PREAUTH_INTEGRITY_CAPABILITIES,
+            PreauthIntegrity::data(hashes, &[]),
+        )])
+    };
+    assert_eq!(
+        with_hashes(&[0x99]),
+        Err(NtStatus::SMB_NO_PREAUTH_INTEGRITY_HASH_OVERLAP)
+    );
+    assert_eq!(with_hashes(&[]), Err(NtStatus::INVALID_PARAMETER));
+    assert!(with_hashes(&[0x99, SHA_512]).is_ok());
+    assert_eq!(contexts_of(&[preauth()]).unwrap().signing, None);
+}
+
+#[test]
+fn unknown_contexts_are_ignored_wherever_they_stand() {
+    let unknown = |number: u16, length: usize| (ContextType(number), vec![0xEE; length]);
+    let contexts = [
+        unknown(0, 0),
+        unknown(0x0100, 3),
+        signing(&[2]),
+        unknown(0x7777, 5000),
+        unknown(0x7777, 1),
+        preauth(),
+        (ContextType::NETNAME_NEGOTIATE_CONTEXT_ID, vec![b'a', 0, 0]),
+    ];
+    let found = contexts_of(&contexts).unwrap();
+    assert_eq!(found.signing, Some(SigningAlgorithm::AesGmac));
+    assert_eq!(found.answer(&[1; SALT_LENGTH]).len(), 2);
+}
+
+#[test]
+fn a_known_context_that_is_cut_or_there_twice_refuses_the_request() {
+    let transport = |length: usize| (ContextType::TRANSPORT_CAPABILITIES, vec![0; length]);
+    for hostile in [
+        vec![signing(&[1]), signing(&[1])],
+        vec![ciphers(&[1]), ciphers(&[2])],
+        vec![transport(4), transport(4)],
+        vec![transport(3)],
+        vec![(ContextType::SIGNING_CAPABILITIES, vec![1])],
+        vec![(ContextType::SIGNING_CAPABILITIES, vec![2, 0, 1, 0])],
+        vec![(ContextType::ENCRYPTION_CAPABILITIES, vec![0xff, 0xff, 1, 0])],
+        vec![(ContextType::ENCRYPTION_CAPABILITIES, vec![])],
+    ] {
+        let mut contexts = vec![preauth()];
+        contexts.extend(hostile.clone());
+        assert_eq!(
+            contexts_of(&contexts),
+            Err(NtStatus::INVALID_PARAMETER),
+            "{hostile:?}"
+        );
+    }
+    let salt_beyond = (
+        ContextType::PREAUTH_INTEGRITY_CAPABILITIES,
+        vec![1, 0, 33, 0, 1, 0, 0, 0],
+    );
+    assert_eq!(
+        contexts_of(&[salt_beyond]),
+        Err(NtStatus::INVALID_PARAMETER)
+    );
+    assert!(contexts_of(&[preauth(), transport(4)]).is_ok());
+}
+
+#[test]
+fn contexts_mean_nothing_before_3_1_1() {
+    let element = request(&[0x0302], &[]);
+    let policy = Config::default();
+    let agreement = agree(&NegotiateRequest::decode(&element).unwrap(), &tcp(&policy)).unwrap();
+    assert_eq!(agreement.contexts, Contexts::default());
+    assert!(agreement.contexts.answer(&[1; SALT_LENGTH]).is_empty());
+}
+
+#[test]
+fn the_fastest_common_signing_algorithm_is_chosen() {
+    let chosen = |algorithms: &[u16]| {
+        contexts_of(&[preauth(), signing(algorithms)])
+            .unwrap()
+            .signing
+    };
+    assert_eq!(chosen(&[0, 1, 2]), Some(SigningAlgorithm::AesGmac));
+    assert_eq!(chosen(&[0, 1]), Some(SigningAlgorithm::AesCmac));
+    assert_eq!(chosen(&[0]), Some(SigningAlgorithm::HmacSha256));
+    assert_eq!(chosen(&[0x77]), None);
+    assert_eq!(
+        contexts_of(&[preauth(), signing(&[])]),
+        Err(NtStatus::INVALID_PARAMETER)
+    );
+}
+
+#[test]
+fn a_cipher_is_chosen_only_where_one_was_offered() {
+    let chosen =
+        |list: &[u16]| contexts_of(&[preauth(), ciphers(list)]).map(|contexts| contexts.cipher);
+    assert_eq!(contexts_of(&[preauth()]).unwrap().cipher, None);
+    assert_eq!(chosen(&[4, 2, 1, 3]), Ok(Some(Some(Cipher::Aes128Gcm))));
+    assert_eq!(chosen(&[4, 3]), Ok(Some(Some(Cipher::Aes256Gcm))));
+    assert_eq!(chosen(&[1, 3]), Ok(Some(Some(Cipher::Aes128Ccm))));
+    assert_eq!(chosen(&[0x55]), Ok(Some(None)), "told that there is none");
+    assert_eq!(chosen(&[]), Err(NtStatus::INVALID_PARAMETER));
+    let off = with(|global| global.server_smb_encrypt = ServerEncryption::Off);
+    let contexts = contexts_with(&off, &[preauth(), ciphers(&[1, 2])]);
+    assert_eq!(contexts.unwrap().cipher, Some(None));
+}
+
+#[test]
+fn payload_that_can_only_travel_in_messages_is_clamped_to_them() {
+    let mut config = Config::default();
+    let sizes = |config: &Config| {
+        let sizes = Sizes::of(Dialect::Smb311, &rdma(config));
+        (sizes.read, sizes.write)
+    };
+    assert_eq!(sizes(&config), (4 << 20, 4 << 20));
+    config.global.server_smb_encrypt = ServerEncryption::Required;
+    assert_eq!(sizes(&config), (65_024, 1_048_064));
+    config.rdma.allow_unprotected_payload = true;
+    assert_eq!(sizes(&config), (4 << 20, 4 << 20));
+}
+
+#[test]
+fn encryption_is_a_capability_before_3_1_1_alone() {
+    let global = Global::default();
+    let has = |dialect, global: &Global| {
+        capabilities(dialect, Capabilities::all(), global).contains(Capabilities::ENCRYPTION)
+    };
+    assert!(has(Dialect::Smb302, &global));
+    assert!(!has(Dialect::Smb210, &global) && !has(Dialect::Smb311, &global));
+    let off = Global {
+        server_smb_encrypt: ServerEncryption::Off,
+        ..Global::default()
+    };
+    assert!(!has(Dialect::Smb302, &off));
+}
+
+#[test]
+fn multichannel_is_told_to_clients_of_smb3_that_know_it() {
+    let global = Global::default();
+    let all = Capabilities::all();
+    assert_eq!(
+        capabilities(Dialect::Smb311, all, &global),
+        Capabilities::LARGE_MTU | Capabilities::MULTI_CHANNEL
+    );
+    assert_eq!(
+        capabilities(Dialect::Smb210, all, &global),
+        Capabilities::LARGE_MTU
+    );
+    assert_eq!(
+        capabilities(Dialect::Smb302, Capabilities::LARGE_MTU, &global),
+        Capabilities::LARGE_MTU
+    );
+}
