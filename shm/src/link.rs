@@ -74,13 +74,19 @@ pub trait Link {
 }
 
 impl Datagram {
-    /// An empty one, to be filled again and again by [`Link::receive`].
+    /// An empty one, to be filled again and again by [`Link::receive`]. It takes memory with the
+    /// first datagram only.
     pub fn new() -> Datagram {
         Datagram {
-            buffer: vec![0; MAX_DATAGRAM].into_boxed_slice(),
+            buffer: Box::default(),
             length: 0,
             descriptors: Vec::new(),
         }
+    }
+
+    /// Forgets what it holds and gives its memory back, until the next datagram.
+    pub fn release(&mut self) {
+        *self = Datagram::new();
     }
 
     /// Its bytes, private to this process.
@@ -219,6 +225,9 @@ impl Link for SocketLink {
 pub fn receive(socket: BorrowedFd<'_>, into: &mut Datagram) -> Result<bool, LinkError> {
     into.descriptors.clear();
     into.length = 0;
+    if into.buffer.is_empty() {
+        into.buffer = vec![0; MAX_DATAGRAM].into_boxed_slice();
+    }
     let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut into.buffer)];

@@ -22,6 +22,8 @@ use crate::config::Config;
 use crate::logging;
 use crate::messaging::ControlLink;
 use crate::sys::fork::fork;
+use crate::sys::memory;
+use crate::sys::name_service;
 use crate::sys::poll::{Interest, Poll};
 
 const CONTROL: u64 = 0;
@@ -29,6 +31,8 @@ const SIGNALS: u64 = 1;
 
 /// Runs until the supervisor closes `control`.
 pub fn run(control: OwnedFd, config: Arc<Config>) -> Result<(), SystemError> {
+    name_service::preload();
+    memory::trim();
     let signals = signals(&[Signal::SIGCHLD])?;
     let mut poll = Poll::new()?;
     poll.add(&control, CONTROL, Interest::Read)?;
@@ -47,6 +51,8 @@ pub fn run(control: OwnedFd, config: Arc<Config>) -> Result<(), SystemError> {
         let outcome = zygote.link.receive(&mut datagram, |order, descriptors| {
             orders.push((order, descriptors));
         });
+        // What stays here, each child has too.
+        datagram.release();
         for (order, descriptors) in orders {
             zygote.obey(order, descriptors);
         }

@@ -150,6 +150,8 @@ pub trait Channel {
         descriptors: Vec<Descriptor>,
         length: u32,
     ) -> LocalBoxFuture<'static, Result<Payload, NtStatus>>;
+    /// Nothing has happened for a while: gives back memory that only a busy channel needs.
+    fn relax(&self);
     /// Reads nothing more, and ends the connection after what is queued.
     fn close(&self);
     /// Ends the connection now, whoever still holds this channel.

@@ -134,6 +134,8 @@ impl Channel for RecordingChannel {
         ready(Err(NtStatus::INVALID_PARAMETER)).boxed_local()
     }
 
+    fn relax(&self) {}
+
     fn close(&self) {
         self.closed.set(true);
     }

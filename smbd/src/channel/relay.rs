@@ -293,6 +293,10 @@ impl Channel for RelayChannel {
         .boxed_local()
     }
 
+    fn relax(&self) {
+        self.state.borrow_mut().datagram = None;
+    }
+
     fn close(&self) {
         self.state.borrow_mut().closing = true;
     }

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -50,10 +50,9 @@ pub struct TcpChannel {
 struct State {
     reading: Reading,
     authenticated: bool,
-    /// Bytes read and not parsed: `ahead[start..end]`.
-    ahead: Box<[u8]>,
+    /// Bytes read and not parsed: `ahead[start..]`.
+    ahead: Vec<u8>,
     start: usize,
-    end: usize,
     partial: Option<Partial>,
     /// The socket gave less than there was room for: nothing is left until the loop is woken again.
     is_dry: bool,
@@ -104,9 +103,8 @@ impl TcpChannel {
             state: RefCell::new(State {
                 reading: Reading::OneMessage,
                 authenticated: false,
-                ahead: vec![0; READ_AHEAD].into_boxed_slice(),
+                ahead: Vec::new(),
                 start: 0,
-                end: 0,
                 partial: None,
                 is_dry: false,
                 partial_since: None,
@@ -130,7 +128,7 @@ impl State {
         loop {
             if let Some(partial) = &mut self.partial {
                 let missing = partial.length - partial.buffer.len();
-                let buffered = self.ahead.get(self.start..self.end).unwrap_or_default();
+                let buffered = self.ahead.get(self.start..).unwrap_or_default();
                 let taken = buffered.get(..missing).unwrap_or(buffered);
                 partial.buffer.extend_from_slice(taken);
                 self.start += taken.len();
@@ -156,7 +154,7 @@ impl State {
                 self.partial_since = None;
                 return Ok(self.partial.take().map(|partial| partial.buffer));
             }
-            let buffered = self.ahead.get(self.start..self.end).unwrap_or_default();
+            let buffered = self.ahead.get(self.start..).unwrap_or_default();
             if let Some((prefix, _)) = buffered.split_first_chunk::<PREFIX>() {
                 let length = u32::from_be_bytes(*prefix);
                 self.start += PREFIX;
@@ -178,31 +176,28 @@ impl State {
                 return Ok(None);
             }
             self.read_ahead(socket)?;
-            if self.end - self.start < PREFIX {
+            if self.ahead.len() - self.start < PREFIX {
                 return Ok(None);
             }
         }
     }
 
-    fn read_ahead(&mut self, mut socket: &TcpStream) -> Result<(), ChannelError> {
-        self.ahead.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
+    fn read_ahead(&mut self, socket: &TcpStream) -> Result<(), ChannelError> {
+        self.ahead.drain(..self.start);
         self.start = 0;
         let limit = match self.reading {
-            Reading::Freely => self.ahead.len(),
+            Reading::Freely => READ_AHEAD,
             Reading::OneMessage | Reading::Nothing => PREFIX,
         };
-        let space = self.ahead.get_mut(self.end..limit).unwrap_or_default();
-        let room = space.len();
-        match socket.read(space) {
+        let room = limit.saturating_sub(self.ahead.len());
+        match file::append(socket.as_fd(), &mut self.ahead, room) {
             Ok(0) => Err(ChannelError::Closed),
             Ok(read) => {
                 self.is_dry = read < room;
-                self.end += read;
                 self.partial_since.get_or_insert_with(Instant::now);
                 Ok(())
             }
-            Err(error) => nothing_yet(error).map(|_: Option<()>| ()),
+            Err(error) => nothing_yet(error.into()).map(|_: Option<()>| ()),
         }
     }
 
@@ -316,7 +311,7 @@ impl Channel for TcpChannel {
 
     fn has_unread(&self) -> bool {
         let state = self.state.borrow();
-        state.reading != Reading::Nothing && state.end - state.start >= PREFIX
+        state.reading != Reading::Nothing && state.ahead.len() - state.start >= PREFIX
     }
 
     fn preface(&self) -> Vec<u8> {
@@ -379,6 +374,14 @@ impl Channel for TcpChannel {
         _length: u32,
     ) -> LocalBoxFuture<'static, Result<Payload, NtStatus>> {
         ready(Err(NtStatus::INVALID_PARAMETER)).boxed_local()
+    }
+
+    fn relax(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.ahead.drain(..state.start);
+        state.start = 0;
+        state.ahead.shrink_to_fit();
+        state.output.shrink_to_fit();
     }
 
     fn close(&self) {

@@ -17,6 +17,7 @@ use crate::dispatch;
 use crate::messaging::{Broker, PassedConnection, Supervisor, SupervisorEvent};
 use crate::state::{Connection, Sessions};
 use crate::sys::identity;
+use crate::sys::memory;
 use crate::sys::poll::{Interest, Poll, Ready};
 use crate::sys::pool::Pool;
 
@@ -34,6 +35,8 @@ const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(45);
 const PARTIAL_LIMIT: Duration = Duration::from_secs(10);
 /// What an ended connection still owes must be gone by then.
 const CLOSING_LIMIT: Duration = Duration::from_secs(5);
+/// A loop that has had nothing to do for this long gives memory back.
+const RELAXES_AFTER: Duration = Duration::from_secs(1);
 /// Tasks of lost connections must have ended by then, once nothing else is served.
 const TASKS_LIMIT: Duration = Duration::from_secs(30);
 
@@ -46,6 +49,8 @@ pub(super) struct EventLoop {
     broker_interest: Option<Interest>,
     supervisor_interest: Option<Interest>,
     shutdown: bool,
+    /// When something last happened, until memory was given back since.
+    active_since_relaxed: Option<Instant>,
 }
 
 /// A connection in the set.
@@ -94,6 +99,7 @@ impl EventLoop {
             broker_interest: None,
             supervisor_interest: None,
             shutdown: false,
+            active_since_relaxed: Some(Instant::now()),
         };
         event_loop
             .poll
@@ -136,7 +142,28 @@ impl EventLoop {
             let now = Instant::now();
             self.child.timers.fire(now);
             self.child.buffers.expire(now);
+            if !ready.is_empty() {
+                self.active_since_relaxed = Some(now);
+            } else if self
+                .active_since_relaxed
+                .is_some_and(|active| now >= active + RELAXES_AFTER)
+            {
+                self.relax();
+            }
         }
+    }
+
+    /// Nothing has happened for a while: gives back all memory that waits for more to do.
+    fn relax(&mut self) {
+        self.active_since_relaxed = None;
+        for served in self.served.values() {
+            served.connection.channel.relax();
+        }
+        self.child.broker.relax();
+        self.child.supervisor.relax();
+        self.child.pool.join_ended();
+        memory::trim();
+        memory::forget_program();
     }
 
     /// Everything that follows events: tasks, limits, flushes, what to wait for next.
@@ -401,7 +428,11 @@ impl EventLoop {
             .values()
             .filter_map(|served| served.next_limit(deadtime));
         let idle = self.served.is_empty().then(|| now + Duration::from_secs(1));
+        let relaxes = self
+            .active_since_relaxed
+            .map(|active| active + RELAXES_AFTER);
         limits
+            .chain(relaxes)
             .chain(self.child.timers.next_deadline())
             .chain(self.child.buffers.deadline())
             .chain(idle)

@@ -198,6 +198,11 @@ impl Broker {
         }
     }
 
+    /// Gives back memory that only a busy link needs.
+    pub fn relax(&self) {
+        self.state.borrow_mut().datagram.release();
+    }
+
     /// Goes on with a restarted broker: it gets this process's state and every open request.
     pub fn reconnect(&self, socket: OwnedFd) {
         let state = &mut *self.state.borrow_mut();

@@ -4,7 +4,7 @@
 //! standard input, output, error and the descriptors named, and never returns into its parent's
 //! code; an executed process finds its control socket as descriptor 0.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,8 @@ use nix::sys::signal::SigSet;
 use nix::unistd::ForkResult;
 use rustix::net::{SocketType, sockopt};
 use shm::SystemError;
+
+use super::memory;
 
 /// A child's exit status after a panic outside of any connection, as Rust's own is.
 const PANICKED: i32 = 101;
@@ -54,6 +56,7 @@ pub fn execute(
                 .filter(|name| *name != "exe")
                 .unwrap_or("smbd".as_ref()),
         )
+        .env(TUNABLES, tunables(std::env::var_os(TUNABLES)))
         .stdin(Stdio::from(control))
         .process_group(0);
     let prepare = || {
@@ -69,6 +72,19 @@ pub fn execute(
         .map_err(SystemError::of("start a process"))?;
     i32::try_from(process.id())
         .map_err(|_| SystemError::of("start a process")(io::ErrorKind::InvalidData))
+}
+
+/// Where glibc looks for its settings as a program starts.
+const TUNABLES: &str = "GLIBC_TUNABLES";
+
+/// Our settings, then those given from outside: of two the later one counts.
+fn tunables(given: Option<OsString>) -> OsString {
+    let mut tunables = OsString::from(memory::TUNABLES);
+    if let Some(given) = given.filter(|given| !given.is_empty()) {
+        tunables.push(":");
+        tunables.push(given);
+    }
+    tunables
 }
 
 /// Takes the control socket this process was executed with off descriptor 0, which becomes
@@ -139,7 +155,7 @@ mod tests {
         let foreign = rustix::io::dup(&other).unwrap();
         let [number, foreign] = [other.as_raw_fd(), foreign.as_raw_fd()];
         let script = format!(
-            "test -S /proc/$$/fd/0 && test ! -e /proc/$$/fd/{number} && test ! -e /proc/$$/fd/{foreign}"
+            "test -n \"$GLIBC_TUNABLES\" && test -S /proc/$$/fd/0 && test ! -e /proc/$$/fd/{number} && test ! -e /proc/$$/fd/{foreign}"
         );
         let pid = execute(Path::new("/bin/sh"), ["-c", &script], control).unwrap();
         let ended = waitpid(Pid::from_raw(pid), None).unwrap();

@@ -4,6 +4,8 @@
 pub mod file;
 pub mod fork;
 pub mod identity;
+pub mod memory;
+pub mod name_service;
 pub mod poll;
 pub mod pool;
 pub mod privilege;

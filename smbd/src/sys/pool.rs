@@ -3,8 +3,9 @@
 //! Only the child's loop submits and completes. A job switches its thread *to* its identity if the
 //! thread has another one ([`super::identity`]); nothing is switched back. Its result travels back
 //! through a queue and an eventfd, and the loop's thread alone resolves the future. A thread is
-//! started by the first job that finds none idle: an idle client has none. The queue has no bound
-//! of its own: each request submits one job at a time, and credits bound requests.
+//! started by the first job that finds none idle, and ends when it has had none for a while: an idle
+//! client has none. The queue has no bound of its own: each request submits one job at a time, and
+//! credits bound requests.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -12,7 +13,8 @@ use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use futures::channel::oneshot;
 use proto::smb2::NtStatus;
@@ -57,6 +59,8 @@ struct Jobs {
     /// Threads that wait for a job, those among them that are being woken for one included.
     idle: usize,
     closed: bool,
+    /// Of the threads, and of those that have ended since the last [`Pool::join_ended`].
+    handles: Vec<JoinHandle<()>>,
 }
 
 struct Job {
@@ -102,6 +106,11 @@ impl Pool {
         }
     }
 
+    /// Gives back what is left of threads that have ended.
+    pub fn join_ended(&self) {
+        locked(&self.shared.jobs).join_ended();
+    }
+
     /// Runs `job` on a thread; it is queued at once and runs even if the future is dropped.
     pub fn run<T, F>(
         &self,
@@ -135,13 +144,17 @@ impl Pool {
         if jobs.threads == self.max_threads {
             return;
         }
+        jobs.join_ended();
         let shared = Arc::clone(&self.shared);
         let started = thread::Builder::new()
             .name(format!("file-{}", jobs.threads))
             .stack_size(STACK_SIZE)
             .spawn(move || work(&shared));
         match started {
-            Ok(_) => jobs.threads += 1,
+            Ok(handle) => {
+                jobs.threads += 1;
+                jobs.handles.push(handle);
+            }
             Err(error) => {
                 tracing::error!(%error, "can't start a pool thread; raise the limit of processes");
                 if jobs.threads == 0 {
@@ -152,6 +165,10 @@ impl Pool {
         }
     }
 }
+
+/// A thread that gets no job for this long ends. Less than the time after which an idle loop gives
+/// memory back, what the thread had included.
+const ENDS_AFTER: Duration = Duration::from_millis(500);
 
 /// File calls recurse nowhere; the largest buffer on a stack is that of a directory's entries.
 const STACK_SIZE: usize = 512 * 1024;
@@ -164,22 +181,27 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// The next job; waits for one. `None` when the pool is dropped and none is left.
+    /// The next job; waits for one. `None` when none came for a while, or the pool is dropped and
+    /// none is left: the thread is not counted any more then.
     fn next_job(&self) -> Option<Job> {
         let mut jobs = locked(&self.jobs);
+        let mut waited_long = false;
         loop {
             if let Some(job) = jobs.queue.pop_front() {
                 return Some(job);
             }
-            if jobs.closed {
+            if jobs.closed || waited_long {
+                jobs.threads -= 1;
                 return None;
             }
             jobs.idle += 1;
-            jobs = self
+            let (woken, waited) = self
                 .job_queued
-                .wait(jobs)
+                .wait_timeout(jobs, ENDS_AFTER)
                 .unwrap_or_else(PoisonError::into_inner);
+            jobs = woken;
             jobs.idle -= 1;
+            waited_long = waited.timed_out();
         }
     }
 
@@ -193,12 +215,23 @@ impl Shared {
     }
 }
 
+impl Jobs {
+    /// Takes what is left of threads that have ended: their stacks.
+    fn join_ended(&mut self) {
+        let ended = self.handles.extract_if(.., |handle| handle.is_finished());
+        for handle in ended {
+            // It waits for a few instructions only. Jobs' panics are caught, so there is no other.
+            let _ = handle.join();
+        }
+    }
+}
+
 /// No lock is held where anything can panic, so a poisoned one is as it should be.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thread's life: until the pool is dropped.
+/// A thread's life: until it has had nothing to do for a while, or the pool is dropped.
 fn work(shared: &Shared) {
     identity::clear_file_mode_mask();
     let mut identity = ThreadIdentity::unchanged();
@@ -303,6 +336,21 @@ mod tests {
         assert_eq!(started(), 2);
         release.send(()).unwrap();
         assert_eq!(finish(&pool, slow), Ok(true));
+    }
+
+    #[test]
+    fn threads_without_a_job_end_and_the_next_job_starts_one() {
+        let pool = Pool::start(2).unwrap();
+        let started = || locked(&pool.shared.jobs).threads;
+        for _ in 0..2 {
+            assert_eq!(finish(&pool, pool.run(RunAs::Server, || 1)), Ok(1));
+            assert_eq!(started(), 1);
+            let deadline = std::time::Instant::now() + Duration::from_secs(30);
+            while started() > 0 {
+                assert!(std::time::Instant::now() < deadline, "a thread lives on");
+                thread::sleep(ENDS_AFTER / 10);
+            }
+        }
     }
 
     #[test]

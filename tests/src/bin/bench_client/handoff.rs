@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use proto::smb2::Guid;
 use tests::client::{ClientError, Connection};
 
+use super::folder::Folder;
 use super::processes::pss_kib;
 use super::{Phase, Target};
 
@@ -17,6 +18,8 @@ const COUNTED_FOR: Duration = Duration::from_secs(3);
 const IDLE_CLIENTS: usize = 10;
 /// Long enough for temporary processes to be gone.
 const SETTLES: Duration = Duration::from_millis(500);
+/// A client that has done nothing for this long is idle.
+const IDLE_AFTER: Duration = Duration::from_secs(3);
 
 pub fn measure(target: &Target, count: u32) -> Result<(), ClientError> {
     idle_memory(target)?;
@@ -39,9 +42,9 @@ fn idle_memory(target: &Target) -> Result<(), ClientError> {
     std::thread::sleep(SETTLES);
     let before = target.processes().pids();
     let clients: Vec<_> = (0..IDLE_CLIENTS)
-        .map(|_| owner(target))
+        .map(|number| busy_for_a_moment(target, number))
         .collect::<Result<_, _>>()?;
-    std::thread::sleep(SETTLES);
+    std::thread::sleep(IDLE_AFTER);
     let new: BTreeSet<u32> = target
         .processes()
         .pids()
@@ -55,6 +58,18 @@ fn idle_memory(target: &Target) -> Result<(), ClientError> {
     let total: u64 = new.iter().filter_map(|pid| pss_kib(*pid)).sum();
     println!("pss_kb {}", total / new.len() as u64);
     Ok(())
+}
+
+/// A client that has made a file, read it and deleted it.
+fn busy_for_a_moment(target: &Target, number: usize) -> Result<Folder, ClientError> {
+    let mut connection = target.connect(None)?;
+    let (_, tree) = target.enter(&mut connection)?;
+    let mut folder = Folder { connection, tree };
+    let name = format!("idle-{number}");
+    folder.create(&name)?;
+    folder.open_and_read(&name)?;
+    folder.delete(&name)?;
+    Ok(folder)
 }
 
 /// Without this the figures might be those of a server that answers each connection by a process of its own.
