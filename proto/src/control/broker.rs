@@ -40,6 +40,17 @@ pub struct FileKey {
     pub inode: u64,
 }
 
+/// An oplock that an open has, or asks for (MS-SMB2 2.2.13; MS-FSA 2.1.5.18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Oplock {
+    #[default]
+    None,
+    /// Broken by an open that does not violate its share mode.
+    Exclusive,
+    /// Broken by any open: its holder may have closed the file without saying so.
+    Batch,
+}
+
 /// What an open may do, and lets others do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenMode {
@@ -49,6 +60,8 @@ pub struct OpenMode {
     pub share: u32,
     /// FILE_DELETE_ON_CLOSE: closing this open makes the file delete-pending.
     pub delete_on_close: bool,
+    /// What it asks for; once it is granted, what it has.
+    pub oplock: Oplock,
 }
 
 /// Child to broker.
@@ -79,6 +92,8 @@ pub enum ToBroker {
     SetDeletePending { open: OpenId, on: bool },
     /// The open is closed. Answered by [`FromBroker::Closed`].
     Close { open: OpenId },
+    /// The open has no oplock any more: its client gave it up, or did not answer.
+    OplockReleased { open: OpenId },
     /// The child ended the deletion [`FromBroker::Closed`] asked of it, successfully or not.
     Deleted { open: OpenId },
     /// To a restarted broker: this child owns this ClientGuid.
@@ -119,7 +134,11 @@ pub enum FromBroker {
         open: OpenId,
         /// Somebody else has the file open too.
         other_opens: bool,
+        /// Never more than it asked for.
+        oplock: Oplock,
     },
+    /// Another open waits for this one's oplock: answered by `OplockReleased`, or by `Close`.
+    BreakOplock { open: OpenId },
     /// Answers an open.
     Denied { open: OpenId, reason: ShareDenied },
     /// Answers `SetDeletePending`.

@@ -5,6 +5,7 @@
 //! are little-endian, the only data representation Windows and Samba send.
 
 pub mod bind;
+pub mod lsarpc;
 pub mod ndr;
 pub mod pdu;
 pub mod srvsvc;

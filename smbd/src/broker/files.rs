@@ -1,13 +1,16 @@
-//! Share modes and delete-pending, over all children's opens of a file (MS-FSA 2.1.5.1.2.2,
-//! 2.1.5.5, 2.1.5.15.3). Keyed by the file's identity, so renames change nothing here.
+//! Share modes, delete-pending and oplocks, over all children's opens of a file (MS-FSA 2.1.5.1.2,
+//! 2.1.5.5, 2.1.5.15.3, 2.1.5.18). Keyed by the file's identity, so renames change nothing here.
 //!
 //! Exactly one child deletes a file: whoever closes its last open while it is delete-pending.
 //! Until that child has said it is done, the file stays listed and nobody can open it.
+//!
+//! An oplock goes to a file's only open. An open that breaks it waits until its holder has released
+//! it, closed the file or died; a child bounds what its client takes for that.
 
 use std::collections::HashMap;
 
 use proto::control::ChildId;
-use proto::control::broker::{FileKey, FromBroker, OpenId, OpenMode, ShareDenied};
+use proto::control::broker::{FileKey, FromBroker, OpenId, OpenMode, Oplock, ShareDenied};
 use proto::smb2::access::{AccessMask, ShareAccess};
 
 /// Opens of one child. Its own limit per session is far lower; this bounds the broker's memory.
@@ -37,6 +40,8 @@ pub struct Files {
 #[derive(Debug, Default)]
 struct File {
     opens: Vec<OpenRecord>,
+    /// Opens that wait for an oplock's end, oldest first.
+    waiting: Vec<OpenRecord>,
     delete_pending: bool,
     /// Who deletes it now; it has no opens then.
     deleting: Option<(ChildId, OpenId)>,
@@ -47,39 +52,94 @@ struct OpenRecord {
     child: ChildId,
     open: OpenId,
     mode: OpenMode,
+    /// Its oplock's holder was told to give it up.
+    breaking: bool,
+}
+
+/// What becomes of an open.
+enum Verdict {
+    Granted,
+    Denied(ShareDenied),
+    /// When an oplock has ended.
+    Waits,
 }
 
 impl Files {
-    /// A child wants a file.
+    /// A child wants a file. Answered at once, unless an oplock is in the way.
     pub fn open(
         &mut self,
         child: ChildId,
         open: OpenId,
         key: FileKey,
         mode: OpenMode,
-    ) -> Result<FromBroker, FileOffence> {
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), FileOffence> {
         let held = self.children.entry(child).or_default();
         if held.contains_key(&open) {
             return Err(FileOffence::NumberInUse);
         }
-        let denied = |reason| Ok(FromBroker::Denied { open, reason });
         if held.len() >= MAX_OPENS {
-            return denied(ShareDenied::TooManyOpens);
-        }
-        if let Some(file) = self.files.get(&key) {
-            // MS-FSA 2.1.5.1.2: whatever access is asked for.
-            if file.delete_pending || file.deleting.is_some() {
-                return denied(ShareDenied::DeletePending);
-            }
-            if file.opens.iter().any(|other| conflict(mode, other.mode)) {
-                return denied(ShareDenied::SharingViolation);
-            }
+            let reason = ShareDenied::TooManyOpens;
+            answers.push((child, FromBroker::Denied { open, reason }));
+            return Ok(());
         }
         held.insert(open, key);
         let file = self.files.entry(key).or_default();
-        let other_opens = !file.opens.is_empty();
-        file.opens.push(OpenRecord { child, open, mode });
-        Ok(FromBroker::Granted { open, other_opens })
+        file.waiting.push(OpenRecord::new(child, open, mode));
+        self.admit(key, answers);
+        Ok(())
+    }
+
+    /// An oplock has ended; what waited for that may go on.
+    pub fn release_oplock(
+        &mut self,
+        child: ChildId,
+        open: OpenId,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), FileOffence> {
+        let key = self.key(child, open).ok_or(FileOffence::UnknownOpen)?;
+        let opens = self.files.get_mut(&key).map(|file| &mut file.opens);
+        let record = opens
+            .and_then(|opens| opens.iter_mut().find(|record| record.is(child, open)))
+            .ok_or(FileOffence::UnknownOpen)?;
+        record.mode.oplock = Oplock::None;
+        record.breaking = false;
+        self.admit(key, answers);
+        Ok(())
+    }
+
+    /// Decides on the opens that wait for a file, in their order.
+    fn admit(&mut self, key: FileKey, answers: &mut Vec<Answer>) {
+        let Some(file) = self.files.get_mut(&key) else {
+            return;
+        };
+        let mut denied = Vec::new();
+        for mut record in std::mem::take(&mut file.waiting) {
+            let (child, open) = (record.child, record.open);
+            match file.judge(record.mode, answers) {
+                Verdict::Granted => {
+                    let other_opens = !file.opens.is_empty();
+                    if other_opens {
+                        record.mode.oplock = Oplock::None;
+                    }
+                    let granted = FromBroker::Granted {
+                        open,
+                        other_opens,
+                        oplock: record.mode.oplock,
+                    };
+                    file.opens.push(record);
+                    answers.push((child, granted));
+                }
+                Verdict::Denied(reason) => {
+                    denied.push((child, open));
+                    answers.push((child, FromBroker::Denied { open, reason }));
+                }
+                Verdict::Waits => file.waiting.push(record),
+            }
+        }
+        for (child, open) in denied {
+            self.forget(child, open, key);
+        }
     }
 
     /// A child brings an open the broker before this one had granted.
@@ -100,7 +160,7 @@ impl Files {
         }
         let file = self.files.entry(key).or_default();
         file.delete_pending = delete_pending && (file.opens.is_empty() || file.delete_pending);
-        file.opens.push(OpenRecord { child, open, mode });
+        file.opens.push(OpenRecord::new(child, open, mode));
         Ok(())
     }
 
@@ -143,6 +203,7 @@ impl Files {
             self.forget(child, open, key);
         }
         answers.push((child, FromBroker::Closed { open, delete }));
+        self.admit(key, answers);
         Ok(())
     }
 
@@ -169,7 +230,9 @@ impl Files {
                     file.deleting = None;
                 }
                 file.remove(child, open, answers);
-                if file.opens.is_empty() && file.deleting.is_none() {
+                file.waiting.retain(|record| !record.is(child, open));
+                self.admit(key, answers);
+                if self.files.get(&key).is_some_and(File::is_unused) {
                     self.files.remove(&key);
                 }
             }
@@ -195,17 +258,59 @@ impl Files {
                 self.children.remove(&child);
             }
         }
-        let unused = self
-            .files
-            .get(&key)
-            .is_some_and(|file| file.opens.is_empty() && file.deleting.is_none());
-        if unused {
+        if self.files.get(&key).is_some_and(File::is_unused) {
             self.files.remove(&key);
         }
     }
 }
 
+impl OpenRecord {
+    fn new(child: ChildId, open: OpenId, mode: OpenMode) -> OpenRecord {
+        OpenRecord {
+            child,
+            open,
+            mode,
+            breaking: false,
+        }
+    }
+
+    fn is(&self, child: ChildId, open: OpenId) -> bool {
+        self.child == child && self.open == open
+    }
+}
+
 impl File {
+    fn is_unused(&self) -> bool {
+        self.opens.is_empty() && self.waiting.is_empty() && self.deleting.is_none()
+    }
+
+    /// Whether an open like this may be now; asks an oplock's holder to give it up if that is why not.
+    fn judge(&mut self, mode: OpenMode, answers: &mut Vec<Answer>) -> Verdict {
+        // MS-FSA 2.1.5.1.2: whatever access is asked for.
+        if self.delete_pending || self.deleting.is_some() {
+            return Verdict::Denied(ShareDenied::DeletePending);
+        }
+        let violates = self.opens.iter().any(|other| conflict(mode, other.mode));
+        let holder = self
+            .opens
+            .iter_mut()
+            .find(|other| other.mode.oplock != Oplock::None)
+            .filter(|_| breaks_oplocks(mode));
+        match holder {
+            // The share mode of a batch oplock's holder is asked about when it has answered.
+            Some(holder) if !violates || holder.mode.oplock == Oplock::Batch => {
+                if !holder.breaking {
+                    holder.breaking = true;
+                    let open = holder.open;
+                    answers.push((holder.child, FromBroker::BreakOplock { open }));
+                }
+                Verdict::Waits
+            }
+            _ if violates => Verdict::Denied(ShareDenied::SharingViolation),
+            _ => Verdict::Granted,
+        }
+    }
+
     fn mark(&mut self, on: bool, answers: &mut Vec<Answer>) {
         if self.delete_pending != on {
             self.delete_pending = on;
@@ -218,10 +323,7 @@ impl File {
 
     /// Takes one open out; FILE_DELETE_ON_CLOSE marks the file then (MS-FSA 2.1.5.5).
     fn remove(&mut self, child: ChildId, open: OpenId, answers: &mut Vec<Answer>) {
-        let found = self
-            .opens
-            .iter()
-            .position(|record| record.child == child && record.open == open);
+        let found = self.opens.iter().position(|record| record.is(child, open));
         if let Some(record) = found.map(|position| self.opens.swap_remove(position))
             && record.mode.delete_on_close
         {
@@ -235,6 +337,13 @@ fn conflict(new: OpenMode, existing: OpenMode) -> bool {
     concerns_sharing(new.access)
         && concerns_sharing(existing.access)
         && !(permits(existing.share, new.access) && permits(new.share, existing.access))
+}
+
+/// MS-FSA 2.1.5.1.2: an open for attributes alone breaks no oplock.
+fn breaks_oplocks(mode: OpenMode) -> bool {
+    let harmless =
+        AccessMask::READ_ATTRIBUTES | AccessMask::WRITE_ATTRIBUTES | AccessMask::SYNCHRONIZE;
+    !harmless.contains(AccessMask::from_bits_retain(mode.access))
 }
 
 /// Whether an open with this sharing lets another with that access be.

@@ -286,7 +286,10 @@ impl<C> Machine<C> {
             }
             ToBroker::ChannelClosed => self.clients.channel_closed(child)?,
             ToBroker::Open { open, file, mode } => {
-                answers.push((child, self.files.open(child, open, file, mode)?));
+                self.files.open(child, open, file, mode, &mut answers)?;
+            }
+            ToBroker::OplockReleased { open } => {
+                self.files.release_oplock(child, open, &mut answers)?;
             }
             ToBroker::SetDeletePending { open, on } => {
                 self.files

@@ -333,6 +333,7 @@ fn mode(access: AccessMask, share: ShareAccess) -> OpenMode {
         access: access.bits(),
         share: share.bits(),
         delete_on_close: false,
+        oplock: Oplock::None,
     }
 }
 

@@ -179,8 +179,13 @@ impl Child {
         connection.requests.borrow().cancel_all();
         connection.logons.take();
         for session in self.sessions.all() {
-            if session.has_channel(connection.id) && session.remove_channel(connection.id) {
+            if !session.has_channel(connection.id) {
+                continue;
+            }
+            if session.remove_channel(connection.id) {
                 self.end_session(&session);
+            } else {
+                handlers::oplock_break::repeat(self, &session);
             }
         }
         if connection.claimed.get() {

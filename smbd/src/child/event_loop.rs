@@ -14,6 +14,7 @@ use super::{Child, ChildStart, ServerIdentity, Timers};
 use crate::channel::ChannelError;
 use crate::config::Global;
 use crate::dispatch;
+use crate::handlers::oplock_break;
 use crate::messaging::{Broker, PassedConnection, Supervisor, SupervisorEvent};
 use crate::state::{Connection, Sessions};
 use crate::sys::identity;
@@ -83,6 +84,7 @@ impl EventLoop {
             supervisor: Supervisor::new(start.supervisor),
             interfaces: Default::default(),
             sessions: Sessions::default(),
+            oplocks: Default::default(),
             timers: Timers::default(),
             region: Default::default(),
             buffers: Default::default(),
@@ -185,6 +187,9 @@ impl EventLoop {
             BROKER => {
                 for passed in self.child.broker.on_readable() {
                     self.take_passed(passed);
+                }
+                for open in self.child.broker.oplock_breaks() {
+                    oplock_break::begin(&self.child, open);
                 }
                 if self.child.broker.with_descriptor(|_| ()).is_none() {
                     self.broker_interest = None;

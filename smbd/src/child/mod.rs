@@ -25,7 +25,7 @@ use proto::control::{ChildId, ConnectionKind};
 use crate::channel::{Buffers, SharedRegion};
 use crate::config::Config;
 use crate::messaging::{Broker, Supervisor};
-use crate::state::{Connection, Sessions};
+use crate::state::{Connection, Oplocks, Sessions};
 use crate::sys::pool::Pool;
 
 pub use identity::{ServerIdentity, now};
@@ -64,6 +64,8 @@ pub struct Child {
     pub interfaces: RefCell<Vec<NetworkInterface>>,
     /// The client's sessions.
     pub sessions: Sessions,
+    /// Oplocks the client holds.
+    pub oplocks: Oplocks,
     /// Sleeps of tasks.
     pub timers: Timers,
     /// The server's GUID and names.

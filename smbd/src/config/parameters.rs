@@ -322,6 +322,8 @@ parameters! {
         "whether names differ by letter case: yes, no, or auto (as the client says)";
     follow_symlinks: bool = "yes", "follow symlinks", Both, boolean, example "no":
         "follows symbolic links that stay within the share; others never";
+    oplocks: bool = "no", "oplocks", Both, boolean, example "yes":
+        "clients may keep a file they alone have open in their memory; only where nobody changes it but over SMB";
     hosts_allow: Vec<HostPattern> = "", "hosts allow" | "allow hosts", Both, hosts, example "10.0.0.0/24 192.168. fd00::1":
         "addresses and networks that may connect";
     hosts_deny: Vec<HostPattern> = "", "hosts deny" | "deny hosts", Both, hosts, example "ALL":

@@ -26,6 +26,7 @@ use crate::handlers;
 use crate::state::{Connection, Session};
 
 pub use progress::Progress;
+pub use replies::send_unsolicited;
 pub use request_size::relay_descriptors;
 pub use requests::Requests;
 pub use sequence_window::{OutOfWindow, SequenceWindow, UNAUTHENTICATED_CREDITS};

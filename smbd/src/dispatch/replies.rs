@@ -10,6 +10,7 @@ use proto::smb2::transform::TransformHeader;
 use proto::smb2::{Addressing, AsyncId, Command, HEADER_SIZE, Header, NtStatus};
 
 use crate::channel::{Buffers, Outgoing, OutgoingPayload};
+use crate::child::Child;
 use crate::handlers::{Data, PreauthTarget, Response};
 use crate::security::signing::SigningKey;
 use crate::state::{Connection, Session};
@@ -252,6 +253,28 @@ impl Reply {
                 .filter(|piece| !piece.is_empty()),
         );
     }
+}
+
+/// Sends what no request asked for; sealed where the session's messages must be, never signed
+/// (MS-SMB2 3.3.4.1.1).
+pub fn send_unsolicited(
+    child: &Child,
+    connection: &Connection,
+    session: &Session,
+    message: Vec<u8>,
+) {
+    let mut pieces = vec![message];
+    if let Some(cipher) = session.cipher.as_ref().filter(|_| session.encrypt_data) {
+        match cipher.seal(session.id, &pieces, child.buffers.spare(0)) {
+            Ok(sealed) => pieces = vec![sealed],
+            Err(used_up) => return connection.end(used_up.to_string()),
+        }
+    }
+    connection.channel.send(Outgoing {
+        pieces,
+        writes: Vec::new(),
+        invalidate: None,
+    });
 }
 
 /// An error's response (MS-SMB2 2.2.2).

@@ -46,7 +46,10 @@ fn waits_for_broker(open: &Open, cx: &Context) -> bool {
 /// answer is the future's.
 pub fn release(child: &Rc<Child>, open: Rc<Open>) -> impl Future<Output = ()> + use<> {
     let closing = match &open.file {
-        OpenFile::Disk(disk) => Some(child.broker.close(disk.grant)),
+        OpenFile::Disk(disk) => {
+            child.oplocks.end(disk.grant);
+            Some(child.broker.close(disk.grant))
+        }
         OpenFile::Pipe(pipe) => {
             pipe.pipe.close();
             None

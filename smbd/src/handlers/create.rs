@@ -2,13 +2,15 @@
 //!
 //! Three steps: the file is opened, unchanged, on the pool as the user; the broker checks its share
 //! mode against every child's opens; only then is it truncated, or, where nothing is to be changed,
-//! looked at once more: it may have been deleted meanwhile. No oplock, lease or durable handle
-//! is granted, which a server may always answer.
+//! looked at once more: it may have been deleted meanwhile. Where the share says so, the broker gives
+//! a file's only open an exclusive or batch oplock; no lease, level II oplock or durable handle is
+//! granted, which a server may always answer.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use proto::control::broker::{OpenMode, ShareDenied};
+use futures::future::{Either, select};
+use proto::control::broker::{OpenMode, Oplock, ShareDenied};
 use proto::smb2::access::{CreateAction, ImpersonationLevel, OplockLevel};
 use proto::smb2::create::{CreateRequest, CreateResponse};
 use proto::smb2::create_context::{
@@ -67,6 +69,7 @@ struct Asked {
     /// MxAc, with the time it came with.
     maximal_access: Option<Option<FileTime>>,
     on_disk_id: bool,
+    oplock: Oplock,
 }
 
 /// A file that is open, granted and in the session's table.
@@ -75,6 +78,7 @@ struct Done {
     metadata: Metadata,
     action: CreateAction,
     maximal: AccessMask,
+    oplock: OplockLevel,
 }
 
 impl Asked {
@@ -110,6 +114,11 @@ impl Asked {
             security: None,
             maximal_access: None,
             on_disk_id: false,
+            oplock: match OplockLevel::try_from(request.requested_oplock_level) {
+                Ok(OplockLevel::Exclusive) => Oplock::Exclusive,
+                Ok(OplockLevel::Batch) => Oplock::Batch,
+                _ => Oplock::None,
+            },
         };
         for context in request.contexts.iter() {
             let context = context
@@ -212,11 +221,17 @@ async fn open(asked: &Asked, cx: &Context) -> Result<Done, NtStatus> {
     let (opened, metadata) = match finished {
         Ok(finished) => finished,
         Err(status) => {
+            cx.child.oplocks.end(grant.open);
             cx.child.broker.close(grant.open).await;
             return Err(status);
         }
     };
     let (action, maximal) = (opened.action, opened.maximal);
+    let level = match grant.oplock {
+        Oplock::None => OplockLevel::None,
+        Oplock::Exclusive => OplockLevel::Exclusive,
+        Oplock::Batch => OplockLevel::Batch,
+    };
     let disk = DiskOpen {
         file: Arc::new(opened.file),
         granted: opened.granted,
@@ -228,12 +243,23 @@ async fn open(asked: &Asked, cx: &Context) -> Result<Done, NtStatus> {
     };
     let tree = Rc::clone(cx.tree()?);
     match cx.session()?.opens.insert(tree, OpenFile::Disk(disk)) {
-        Ok(open) => Ok(Done {
-            open,
-            metadata,
-            action,
-            maximal,
-        }),
+        Ok(open) => {
+            let oplock = match level {
+                OplockLevel::None => level,
+                _ if cx.child.oplocks.grant(grant.open, cx.session()?, open.id) => level,
+                _ => {
+                    cx.child.broker.release_oplock(grant.open);
+                    OplockLevel::None
+                }
+            };
+            Ok(Done {
+                open,
+                metadata,
+                action,
+                maximal,
+                oplock,
+            })
+        }
         Err(NotAdded { status, open }) => {
             super::close::release(&cx.child, open).await;
             Err(status)
@@ -257,8 +283,18 @@ async fn share_mode(asked: &Asked, opened: &Opened, cx: &Context) -> Result<Gran
             .request
             .options
             .contains(CreateOptions::DELETE_ON_CLOSE),
+        oplock: match cx.tree()?.share()?.options().oplocks && !opened.file.is_directory() {
+            true => asked.oplock,
+            false => Oplock::None,
+        },
     };
-    let answer = cx.child.broker.open(opened.file.key(), mode).await;
+    // It may have to wait for another client to give up an oplock.
+    let answer = std::pin::pin!(cx.child.broker.open(opened.file.key(), mode));
+    let cancelled = std::pin::pin!(cx.progress.cancelled());
+    let answer = match select(answer, cancelled).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(_) => return Err(NtStatus::CANCELLED),
+    };
     answer.map_err(|denied| match denied {
         ShareDenied::SharingViolation => NtStatus::SHARING_VIOLATION,
         ShareDenied::DeletePending => NtStatus::DELETE_PENDING,
@@ -319,7 +355,7 @@ impl Done {
         }
         let mut body = Vec::new();
         CreateResponse {
-            oplock_level: OplockLevel::None,
+            oplock_level: self.oplock,
             flags: 0,
             create_action: self.action,
             creation_time: metadata.creation_time,

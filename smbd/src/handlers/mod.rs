@@ -17,6 +17,7 @@ mod lock;
 pub mod logoff;
 mod named_pipe;
 pub mod negotiate;
+pub mod oplock_break;
 mod query_directory;
 mod query_info;
 mod read;
@@ -177,8 +178,7 @@ pub async fn handle(command: Command, request: &[u8], cx: &Context) -> Result<Re
         Command::ChangeNotify => change_notify::handle(request, cx).await,
         Command::QueryInfo => query_info::handle(request, cx).await,
         Command::SetInfo => set_info::handle(request, cx).await,
-        // No oplock is granted, so none can be acknowledged (MS-SMB2 3.3.5.22).
-        Command::OplockBreak => Err(NtStatus::INVALID_PARAMETER),
+        Command::OplockBreak => oplock_break::handle(request, cx).await,
         Command::Cancel => Err(NtStatus::INVALID_PARAMETER),
     }
 }

@@ -171,10 +171,11 @@ fn find_logon(
     Ok((id, logon))
 }
 
-/// Random, so that no other process's session is ever named by a PreviousSessionId.
+/// Random, so that other processes' sessions are hardly ever given the same. Of 32 bits: there are
+/// clients that keep no more of it.
 fn fresh_id(cx: &Context) -> Result<SessionId, NtStatus> {
     loop {
-        let id = SessionId(u64::from_le_bytes(random::bytes()?));
+        let id = SessionId(u32::from_le_bytes(random::bytes()?).into());
         if id != SessionId(0) && id != SessionId::RELATED && cx.child.sessions.find(id).is_none() {
             return Ok(id);
         }

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use futures::channel::oneshot;
 use proto::control::ConnectionKind;
 use proto::control::broker::{
-    ClaimId, ClaimKey, FileKey, FromBroker, OpenId, OpenMode, PassAnswer, Refusal, ShareDenied,
-    ToBroker,
+    ClaimId, ClaimKey, FileKey, FromBroker, OpenId, OpenMode, Oplock, PassAnswer, Refusal,
+    ShareDenied, ToBroker,
 };
 use proto::smb2::AccessMask;
 use shm::link::Datagram;
@@ -68,6 +68,8 @@ pub struct Grant {
     pub open: OpenId,
     /// Somebody, in this process or another, has the file open too.
     pub other_opens: bool,
+    /// What it got of the oplock it asked for.
+    pub oplock: Oplock,
 }
 
 /// What a close leaves to do.
@@ -101,6 +103,8 @@ struct State {
     claims: BTreeMap<ClaimId, PendingClaim>,
     opens: BTreeMap<OpenId, OpenRecord>,
     taken: VecDeque<ClaimKey>,
+    /// Oplocks the broker wants back, until `oplock_breaks` takes them.
+    breaks: Vec<OpenId>,
     next_claim: u64,
     next_open: u64,
 }
@@ -147,6 +151,7 @@ impl Broker {
             claims: BTreeMap::new(),
             opens: BTreeMap::new(),
             taken: VecDeque::new(),
+            breaks: Vec::new(),
             next_claim: 1,
             next_open: 1,
         };
@@ -297,6 +302,31 @@ impl Broker {
         answered(answer)
     }
 
+    /// Opens whose oplock another open waits for, as told since the last call.
+    pub fn oplock_breaks(&self) -> Vec<OpenId> {
+        std::mem::take(&mut self.state.borrow_mut().breaks)
+    }
+
+    /// Whether an open has an oplock.
+    pub fn holds_oplock(&self, open: OpenId) -> bool {
+        let state = self.state.borrow();
+        state.opens.get(&open).is_some_and(|record| {
+            matches!(record.phase, Phase::Open) && record.mode.oplock != Oplock::None
+        })
+    }
+
+    /// Gives an open's oplock up.
+    pub fn release_oplock(&self, open: OpenId) {
+        let state = &mut *self.state.borrow_mut();
+        let held = state.opens.get_mut(&open).filter(|record| {
+            matches!(record.phase, Phase::Open) && record.mode.oplock != Oplock::None
+        });
+        if let Some(record) = held {
+            record.mode.oplock = Oplock::None;
+            state.send(&ToBroker::OplockReleased { open });
+        }
+    }
+
     /// Whether the file of this open is delete-pending, as far as this process has been told.
     pub fn is_delete_pending(&self, open: OpenId) -> bool {
         self.state
@@ -395,10 +425,16 @@ impl Broker {
                     connection,
                 });
             }
-            FromBroker::Granted { open, other_opens } => {
+            FromBroker::BreakOplock { open } => self.state.borrow_mut().breaks.push(open),
+            FromBroker::Granted {
+                open,
+                other_opens,
+                oplock,
+            } => {
                 let reply = {
                     let state = &mut *self.state.borrow_mut();
                     let record = state.opens.get_mut(&open)?;
+                    record.mode.oplock = oplock;
                     match std::mem::replace(&mut record.phase, Phase::Open) {
                         Phase::Opening(reply) => reply,
                         other => {
@@ -407,7 +443,12 @@ impl Broker {
                         }
                     }
                 };
-                if reply.send(Ok(Grant { open, other_opens })).is_err() {
+                let grant = Grant {
+                    open,
+                    other_opens,
+                    oplock,
+                };
+                if reply.send(Ok(grant)).is_err() {
                     drop(self.close(open));
                 }
             }

@@ -57,6 +57,7 @@ const MODE: OpenMode = OpenMode {
     access: 1,
     share: 7,
     delete_on_close: false,
+    oplock: Oplock::None,
 };
 
 /// Opens [`FILE`] with the broker's consent.
@@ -70,6 +71,7 @@ fn opened(broker: &Broker, peer: &mut Peer) -> OpenId {
     peer.say(FromBroker::Granted {
         open,
         other_opens: false,
+        oplock: Oplock::None,
     });
     assert!(broker.on_readable().is_empty());
     assert_eq!(future.now_or_never().unwrap().unwrap().open, open);
@@ -250,6 +252,7 @@ fn an_open_nobody_waits_for_is_closed_again_and_its_deletion_ended() {
     peer.say(FromBroker::Granted {
         open,
         other_opens: true,
+        oplock: Oplock::None,
     });
     broker.on_readable();
     broker.flush();
@@ -272,6 +275,7 @@ fn tasks_wake_when_their_answer_arrives() {
     peer.say(FromBroker::Granted {
         open: OpenId(1),
         other_opens: true,
+        oplock: Oplock::None,
     });
     broker.on_readable();
     let granted = pool.run_until(future::ready(()).then(|()| task));

@@ -1,4 +1,4 @@
-//! The named pipes of IPC$: srvsvc and wkssvc, answered in the child itself.
+//! The named pipes of IPC$: srvsvc, wkssvc and lsarpc, answered in the child itself.
 //!
 //! The handlers open a [`NamedPipe`] and move bytes through it; beneath, an association binds,
 //! puts fragments together and calls. Nothing here does I/O: answers come from a [`Served`] made
@@ -24,13 +24,14 @@ use proto::rpc::{FaultStatus, SyntaxId};
 enum Service {
     Srvsvc,
     Wkssvc,
+    Lsarpc,
 }
 
 impl Service {
     /// By the pipe's name in CREATE, with or without the backslash some clients send.
     fn named(name: &str) -> Option<Service> {
         let name = name.strip_prefix('\\').unwrap_or(name);
-        [Service::Srvsvc, Service::Wkssvc]
+        [Service::Srvsvc, Service::Wkssvc, Service::Lsarpc]
             .into_iter()
             .find(|service| service.name().eq_ignore_ascii_case(name))
     }
@@ -39,6 +40,7 @@ impl Service {
         match self {
             Service::Srvsvc => "srvsvc",
             Service::Wkssvc => "wkssvc",
+            Service::Lsarpc => "lsarpc",
         }
     }
 
@@ -47,6 +49,7 @@ impl Service {
         match self {
             Service::Srvsvc => proto::rpc::srvsvc::INTERFACE,
             Service::Wkssvc => proto::rpc::wkssvc::INTERFACE,
+            Service::Lsarpc => proto::rpc::lsarpc::INTERFACE,
         }
     }
 
@@ -55,6 +58,8 @@ impl Service {
         match self {
             Service::Srvsvc => srvsvc::call(opnum, stub, served),
             Service::Wkssvc => wkssvc::call(opnum, stub, served),
+            // There are no accounts to look up here: clients show SIDs as they are.
+            Service::Lsarpc => Err(FaultStatus::OP_RANGE_ERROR),
         }
     }
 }

@@ -6,11 +6,13 @@
 
 mod connection;
 mod open;
+mod oplocks;
 mod session;
 mod tree;
 
 pub use crate::negotiation::Negotiated;
 pub use connection::Connection;
 pub use open::{DiskOpen, HeldLock, MAX_OPENS, NotAdded, Open, OpenFile, Opens, PipeOpen};
+pub use oplocks::{Break, Oplocks};
 pub use session::{Logon, Purpose, Session, Sessions};
 pub use tree::{Tree, TreeKind, Trees};

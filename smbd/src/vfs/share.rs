@@ -30,6 +30,8 @@ pub struct ShareOptions {
     pub case_sensitive: bool,
     /// Symbolic links that stay beneath the share are followed; others never are.
     pub follow_symlinks: bool,
+    /// Clients get oplocks.
+    pub oplocks: bool,
     /// Names that start with a dot get the hidden attribute.
     pub hide_dot_files: bool,
     /// Permission bits a new file can get.
@@ -43,6 +45,7 @@ impl Default for ShareOptions {
         ShareOptions {
             case_sensitive: false,
             follow_symlinks: true,
+            oplocks: false,
             hide_dot_files: true,
             create_mask: 0o744,
             directory_mask: 0o755,
@@ -109,6 +112,7 @@ impl Share {
             // "auto" is by what the client says; SMB2 clients say nothing, so they get Windows' rule.
             case_sensitive: share.case_sensitive == CaseSensitive::Yes,
             follow_symlinks: share.follow_symlinks,
+            oplocks: share.oplocks,
             hide_dot_files: share.hide_dot_files,
             create_mask: share.create_mask.0,
             directory_mask: share.directory_mask.0,

@@ -9,9 +9,11 @@ import subprocess
 import tempfile
 import time
 
-# Accounts that each Debian has.
-USER, PASSWORD = "nobody", "Secret-1"
-OTHER_USER, OTHER_PASSWORD = "games", "Secret-2"
+# Accounts that each Debian has; neither is the guest account.
+USER, PASSWORD = "games", "Secret-1"
+OTHER_USER, OTHER_PASSWORD = "man", "Secret-2"
+# Its addresses, beside loopback: .1 and .2.
+NETWORK = "10.77.0"
 START_LIMIT_S = 30
 END_LIMIT_S = 10
 
@@ -23,12 +25,14 @@ GLOBAL = """
     lock directory = {folder}/run
     passdb file = {folder}/users
     smbd:FSCTL_SMBTORTURE = yes
+    map to guest = bad user
 """
 
 SHARE = """
 [{name}]
     path = {path}
     read only = no
+    oplocks = yes
 """
 
 
@@ -62,8 +66,17 @@ class Server:
             done = subprocess.run(command, input=password + "\n", text=True, capture_output=True)
             if done.returncode != 0:
                 raise RuntimeError(f"smbd passwd add {user}: {done.stdout}{done.stderr}")
-        # Each step replaces the shell, so that the process is the supervisor itself.
-        script = 'ip link set lo up && exec "$0" --config "$1"'
+        # The last step replaces the shell, so that the process is the supervisor itself. Loopback is never told to
+        # clients as an interface, so there is another.
+        script = f"""set -e
+            ip link set lo up
+            ip link add lan0 type veth peer name lan1
+            for number in 0 1; do
+                ip address add {NETWORK}.$((number + 1))/24 dev lan$number
+                ip link set lan$number up
+            done
+            exec "$0" --config "$1"
+        """
         unshare = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", script]
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(

@@ -4,7 +4,12 @@ use super::*;
 
 fn granted(open: u64, other_opens: bool) -> FromBroker {
     let open = OpenId(open);
-    FromBroker::Granted { open, other_opens }
+    let oplock = Oplock::None;
+    FromBroker::Granted {
+        open,
+        other_opens,
+        oplock,
+    }
 }
 
 fn closed(child: u64, open: u64, delete: bool) -> Sent<FromBroker> {
@@ -182,4 +187,132 @@ fn a_file_being_deleted_is_not_closed_or_marked_again() {
         broker.say(1, request);
         assert_eq!(broker.ended(), [1]);
     }
+}
+
+fn exclusive(oplock: Oplock) -> OpenMode {
+    OpenMode {
+        oplock,
+        ..mode(AccessMask::WRITE_DATA, ShareAccess::empty())
+    }
+}
+
+fn got(open: u64, oplock: Oplock) -> FromBroker {
+    FromBroker::Granted {
+        open: OpenId(open),
+        other_opens: false,
+        oplock,
+    }
+}
+
+fn asked(child: u64, open: u64) -> Sent<FromBroker> {
+    let open = OpenId(open);
+    (child, FromBroker::BreakOplock { open }, None)
+}
+
+fn wants(child_open: u64, mode: OpenMode) -> ToBroker {
+    ToBroker::Open {
+        open: OpenId(child_open),
+        file: FILE,
+        mode,
+    }
+}
+
+fn released(open: u64) -> ToBroker {
+    ToBroker::OplockReleased { open: OpenId(open) }
+}
+
+#[test]
+fn the_only_open_of_a_file_gets_the_oplock_it_asks_for() {
+    let shared = |oplock| OpenMode {
+        oplock,
+        ..mode(AccessMask::READ_DATA, ShareAccess::all())
+    };
+    let mut broker = Broker::with_children(2);
+    assert_eq!(broker.open(1, 1, shared(Oplock::None)), granted(1, false));
+    assert_eq!(broker.open(2, 1, shared(Oplock::Batch)), granted(1, true));
+    broker.say(1, close(1));
+    broker.say(2, close(1));
+    for oplock in [Oplock::Exclusive, Oplock::Batch] {
+        assert_eq!(broker.open(2, 2, shared(oplock)), got(2, oplock));
+        broker.say(2, close(2));
+    }
+}
+
+#[test]
+fn an_open_waits_until_the_oplock_in_its_way_is_released() {
+    let shared = OpenMode {
+        oplock: Oplock::Exclusive,
+        ..mode(AccessMask::READ_DATA, ShareAccess::all())
+    };
+    let mut broker = Broker::with_children(3);
+    broker.open(1, 1, shared);
+    assert_eq!(broker.say(2, wants(1, shared)), [asked(1, 1)]);
+    assert_eq!(broker.say(3, wants(1, shared)), [], "asked once");
+    assert_eq!(
+        broker.say(1, released(1)),
+        [(2, granted(1, true), None), (3, granted(1, true), None)]
+    );
+}
+
+#[test]
+fn a_batch_oplock_is_broken_before_share_modes_are_looked_at_and_an_exclusive_one_after() {
+    let other = mode(AccessMask::READ_DATA, ShareAccess::all());
+    let violation = denied(1, ShareDenied::SharingViolation);
+    let mut broker = Broker::with_children(2);
+    broker.open(1, 1, exclusive(Oplock::Batch));
+    assert_eq!(broker.say(2, wants(1, other)), [asked(1, 1)]);
+    assert_eq!(
+        broker.say(1, released(1)),
+        [(2, violation.clone(), None)],
+        "its holder still has it open"
+    );
+    let mut broker = Broker::with_children(2);
+    broker.open(1, 1, exclusive(Oplock::Batch));
+    broker.say(2, wants(1, other));
+    assert_eq!(
+        broker.say(1, close(1)),
+        [closed(1, 1, false), (2, granted(1, false), None)]
+    );
+    let mut broker = Broker::with_children(2);
+    broker.open(1, 1, exclusive(Oplock::Exclusive));
+    assert_eq!(broker.open(2, 1, other), violation);
+}
+
+#[test]
+fn an_open_for_attributes_breaks_no_oplock() {
+    let attributes = mode(AccessMask::READ_ATTRIBUTES, ShareAccess::empty());
+    let mut broker = Broker::with_children(2);
+    broker.open(1, 1, exclusive(Oplock::Batch));
+    assert_eq!(broker.open(2, 1, attributes), granted(1, true));
+}
+
+#[test]
+fn a_holder_that_dies_releases_its_oplock_and_a_waiter_that_dies_waits_no_more() {
+    let mut broker = Broker::with_children(3);
+    broker.open(1, 1, exclusive(Oplock::Batch));
+    broker.say(2, wants(1, exclusive(Oplock::Batch)));
+    broker.say(3, wants(1, exclusive(Oplock::Batch)));
+    assert_eq!(broker.dies(2), []);
+    assert_eq!(broker.dies(1), [(3, got(1, Oplock::Batch), None)]);
+    broker.say(3, close(1));
+    assert_eq!(broker.machine.counts(), [0; 4]);
+}
+
+#[test]
+fn an_open_that_waits_is_told_that_the_file_is_deleted_instead() {
+    let deleting = OpenMode {
+        access: AccessMask::DELETE.bits(),
+        delete_on_close: true,
+        ..exclusive(Oplock::Batch)
+    };
+    let mut broker = Broker::with_children(2);
+    broker.open(1, 1, deleting);
+    broker.say(2, wants(1, exclusive(Oplock::None)));
+    assert_eq!(
+        broker.say(1, close(1)),
+        [
+            closed(1, 1, true),
+            (2, denied(1, ShareDenied::DeletePending), None)
+        ]
+    );
 }
