@@ -21,6 +21,14 @@ impl Network {
             ipv4 => ipv4,
         })
     }
+
+    /// As bytes of one length, with IPv4 mapped into IPv6.
+    pub fn octets(&self) -> [u8; 16] {
+        match self.0 {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -42,5 +50,7 @@ mod tests {
         assert_ne!(network("10.0.0.1"), network("10.0.0.2"));
         assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
         assert_ne!(network("::ffff:10.0.0.1"), network("::ffff:10.0.0.2"));
+        assert_eq!(network("10.0.0.1").octets()[10..], [255, 255, 10, 0, 0, 1]);
+        assert_eq!(network("2001:db8:1:2::1").octets()[7..9], [2, 0]);
     }
 }

@@ -4,6 +4,8 @@
 
 #[path = "refusals/frames.rs"]
 mod frames;
+#[path = "refusals/guesses.rs"]
+mod guesses;
 #[path = "refusals/logons.rs"]
 mod logons;
 #[path = "refusals/paths.rs"]

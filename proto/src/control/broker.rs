@@ -32,6 +32,20 @@ pub struct ClaimKey {
 )]
 pub struct OpenId(pub u64);
 
+/// A logon somebody attempts, numbered by the child it is attempted at.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct AttemptId(pub u64);
+
+/// Who fails to log on from where, without the words a client used: a digest of the name, letters'
+/// case aside, and the network that `proto::network` counts an address as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LogonKey {
+    pub user: [u8; 16],
+    pub network: [u8; 16],
+}
+
 /// A file, whatever its names are. It is open while the broker lists it, so that neither number
 /// can pass to another file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,6 +110,16 @@ pub enum ToBroker {
     OplockReleased { open: OpenId },
     /// The child ended the deletion [`FromBroker::Closed`] asked of it, successfully or not.
     Deleted { open: OpenId },
+    /// "When may this user's proof be judged?" Every attempt counts as failed until the child says
+    /// otherwise. Answered by [`FromBroker::LogonTurn`].
+    Logon {
+        attempt: AttemptId,
+        key: LogonKey,
+        /// What a failed logon costs, as configured.
+        delay_ms: u32,
+    },
+    /// An attempt with this key and cost did not fail.
+    LoggedOn { key: LogonKey, delay_ms: u32 },
     /// To a restarted broker: this child owns this ClientGuid.
     OwnerState {
         client_guid: [u8; 16],
@@ -141,6 +165,12 @@ pub enum FromBroker {
     BreakOplock { open: OpenId },
     /// Answers an open.
     Denied { open: OpenId, reason: ShareDenied },
+    /// Answers `Logon`: how long from now the proof is not looked at; `None` if that is too long
+    /// to wait for.
+    LogonTurn {
+        attempt: AttemptId,
+        wait_ms: Option<u32>,
+    },
     /// Answers `SetDeletePending`.
     DeletePendingSet { open: OpenId },
     /// The file's delete-pending mark changed; sent for each of its opens, so that any of them

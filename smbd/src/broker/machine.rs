@@ -13,6 +13,7 @@ use proto::control::{ChildId, MAX_PREFACE};
 
 use super::clients::{Claimed, ClientOffence, Clients};
 use super::files::{FileOffence, Files};
+use super::logons::Logons;
 
 /// Requests of one child kept while a restarted broker waits for the others' state.
 const MAX_HELD: u32 = 1024;
@@ -41,6 +42,7 @@ pub struct Machine<C> {
     children: BTreeMap<ChildId, Child>,
     clients: Clients<C>,
     files: Files,
+    logons: Logons,
     service: Service,
     /// Requests that came before [`Service::Running`].
     held: VecDeque<(ChildId, ToBroker, Option<C>)>,
@@ -114,6 +116,7 @@ impl<C> Default for Machine<C> {
             children: BTreeMap::new(),
             clients: Clients::default(),
             files: Files::default(),
+            logons: Logons::default(),
             service: Service::Starting,
             held: VecDeque::new(),
             actions: Vec::new(),
@@ -297,6 +300,20 @@ impl<C> Machine<C> {
             }
             ToBroker::Close { open } => self.files.close(child, open, &mut answers)?,
             ToBroker::Deleted { open } => self.files.deleted(child, open)?,
+            ToBroker::Logon {
+                attempt,
+                key,
+                delay_ms,
+            } => {
+                let delay = Duration::from_millis(delay_ms.into());
+                let wait = self.logons.turn(&key, delay, now);
+                let wait_ms = wait.map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+                answers.push((child, FromBroker::LogonTurn { attempt, wait_ms }));
+            }
+            ToBroker::LoggedOn { key, delay_ms } => {
+                let delay = Duration::from_millis(delay_ms.into());
+                self.logons.succeeded(&key, delay);
+            }
             ToBroker::OwnerState { .. } | ToBroker::OpenState { .. } | ToBroker::Restored => {
                 return Err(Offence::OutOfTurn);
             }

@@ -1,4 +1,5 @@
-//! The broker: what children must agree on. Who owns a ClientGuid, who has which file open.
+//! The broker: what children must agree on. Who owns a ClientGuid, who has which file open,
+//! and how soon after a failed logon the next one is judged.
 //!
 //! [`machine`] decides and does no I/O; [`process`] runs it over the control sockets as a process
 //! of its own, unprivileged. It never reads a byte a client sent: a claim's preface is carried,
@@ -10,6 +11,7 @@
 
 pub mod clients;
 pub mod files;
+pub mod logons;
 pub mod machine;
 pub mod process;
 #[cfg(test)]

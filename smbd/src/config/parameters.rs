@@ -241,6 +241,8 @@ parameters! {
         "who becomes the guest account: never, or bad user (users that do not exist)";
     guest_account: String = "nobody", "guest account", Global, account, example "ftp":
         "Unix account of guests";
+    failed_logon_delay: u32 = "2", "failed logon delay", Global, number::<0, 60>, example "5":
+        "seconds after which a failed logon is answered, and its user tried again from that address; 0 is none";
     deadtime: u32 = "10080", "deadtime", Global, number::<0, 1_000_000>, example "15":
         "minutes after which a connection with no open file is closed; 0 is never";
     private_dir: PathBuf = "/var/lib/smbdirect/private", "private dir" | "private directory", Global, directory, example "/var/lib/files/private":

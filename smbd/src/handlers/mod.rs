@@ -15,6 +15,7 @@ mod flush;
 mod ioctl;
 mod lock;
 pub mod logoff;
+mod logon;
 mod named_pipe;
 pub mod negotiate;
 pub mod oplock_break;

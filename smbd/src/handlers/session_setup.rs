@@ -1,10 +1,9 @@
 //! SESSION_SETUP (MS-SMB2 3.3.5.5): an authentication exchange, and the session it ends in.
 //!
-//! Nothing of a session exists or changes before the exchange has succeeded. The user file is
-//! read, and a user's Unix identity looked up, on the pool.
+//! Nothing of a session exists or changes before the exchange has succeeded. A user's Unix identity
+//! is looked up on the pool.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use proto::smb2::session_setup::{
 };
 use proto::smb2::{Dialect, NtStatus, SessionId};
 
+use super::logon::{self, Refused, Verdict};
 use super::{Context, PreauthTarget, Response, malformed, session_binding};
 use crate::child;
 use crate::config::{MapToGuest, ServerEncryption, ServerSigning};
@@ -21,8 +21,8 @@ use crate::security::encryption::{End, SessionCipher};
 use crate::security::keys::KeySchedule;
 use crate::security::ntlm::Acceptor;
 use crate::security::signing::SigningKey;
-use crate::security::spnego::{Authenticated, Authenticator, LogonKind, Step};
-use crate::security::users::{Identity, UserFile, UserFileError};
+use crate::security::spnego::{Authenticated, Authenticator, LogonKind};
+use crate::security::users::{Identity, UserFile};
 use crate::state::{Logon, Negotiated, Opens, Purpose, Session, Trees};
 use crate::sys::pool::RunAs;
 use crate::sys::random;
@@ -62,30 +62,13 @@ async fn step(
     logon: &Rc<Logon>,
 ) -> Result<Response, NtStatus> {
     // Taken: a second token that overtakes this one finds none, and fails.
-    let mut authenticator = logon
+    let authenticator = logon
         .authenticator
         .take()
         .ok_or(NtStatus::INVALID_PARAMETER)?;
-    let path = cx.child.config.global.user_file();
-    let users = cx
-        .child
-        .pool
-        .run(RunAs::Server, move || UserFile::load(&path))
-        .await?;
-    let users = match users {
-        Ok(users) => users,
-        // Without a user file there may still be guests.
-        Err(UserFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            UserFile::default()
-        }
-        Err(error) => {
-            tracing::error!(%error, "nobody can log on");
-            return Err(NtStatus::LOGON_FAILURE);
-        }
-    };
-    let lookup = |name: &str| users.account(name);
-    match authenticator.step(request.security_buffer, &lookup) {
-        Step::Continue(token) => {
+    let token = request.security_buffer;
+    match logon::judge(cx, authenticator, &logon.purpose, token).await? {
+        Verdict::Continue(authenticator, token) => {
             logon.authenticator.replace(Some(authenticator));
             let mut response = response(SessionFlags::empty(), &token);
             response.status = NtStatus::MORE_PROCESSING_REQUIRED;
@@ -97,37 +80,21 @@ async fn step(
             }
             Ok(response)
         }
-        Step::Failed(refusal) => {
-            let status = refusal.status();
-            tracing::warn!(
-                peer = %cx.connection.channel.peer(),
-                reason = %refusal,
-                %status,
-                "a logon failed"
-            );
-            Err(status)
-        }
-        Step::Done(authenticated) => {
+        Verdict::Done(authenticated, users, attempt) => {
             cx.connection.logons.borrow_mut().remove(&id);
-            match &logon.purpose {
+            let outcome = match &logon.purpose {
                 Purpose::Establish => {
                     establish(request, cx, negotiated, id, logon, authenticated, &users).await
                 }
                 Purpose::Renew(session) => renew(cx, session, &authenticated),
-                Purpose::Bind(session) => {
-                    still_connected(cx)?;
-                    same_user(cx, session, &authenticated)?;
-                    let key = session_binding::bind(
-                        cx,
-                        negotiated,
-                        session,
-                        logon,
-                        &authenticated.session_key,
-                    )?;
-                    let mut response = response(session_flags(session.kind), &authenticated.reply);
-                    response.header.signing_key = Some(key);
+                Purpose::Bind(session) => bind(cx, negotiated, session, logon, &authenticated),
+            };
+            match outcome {
+                Ok((session, response)) => {
+                    attempt.accepted(cx, &session);
                     Ok(response)
                 }
+                Err(Refused { why, status }) => Err(attempt.refused(cx, why, status)),
             }
         }
     }
@@ -199,16 +166,15 @@ async fn establish(
     logon: &Logon,
     authenticated: Authenticated,
     users: &UserFile,
-) -> Result<Response, NtStatus> {
+) -> Result<(Rc<Session>, Response), Refused> {
     let global = &cx.child.config.global;
     let kind = authenticated.logon.kind;
     let must_sign = global.server_signing == ServerSigning::Mandatory;
     if must_sign && kind != LogonKind::User {
-        tracing::warn!(
-            peer = %cx.connection.channel.peer(),
-            "a guest is refused: it can't sign, and server signing = mandatory"
-        );
-        return Err(NtStatus::ACCESS_DENIED);
+        return Err(Refused {
+            why: "a guest is refused: it can't sign, and server signing = mandatory".into(),
+            status: NtStatus::ACCESS_DENIED,
+        });
     }
     let (user, identity) = identify(cx, &authenticated, users).await?;
     still_connected(cx)?;
@@ -235,13 +201,11 @@ async fn establish(
         ServerEncryption::Off | ServerEncryption::IfRequired => false,
         ServerEncryption::Desired => cipher.is_some(),
         ServerEncryption::Required if cipher.is_none() => {
-            tracing::warn!(
-                peer = %cx.connection.channel.peer(),
-                dialect = ?negotiated.dialect,
-                ?user,
-                "refused: server smb encrypt = required, and this client or guest can't encrypt"
-            );
-            return Err(NtStatus::ACCESS_DENIED);
+            let dialect = negotiated.dialect;
+            return Err(Refused {
+                why: format!("server smb encrypt = required, and {user:?} can't with {dialect:?}"),
+                status: NtStatus::ACCESS_DENIED,
+            });
         }
         ServerEncryption::Required => true,
     };
@@ -268,20 +232,12 @@ async fn establish(
     cx.child.sessions.add(Rc::clone(&session))?;
     end_previous(request, cx, &session);
     cx.child.authenticated(&cx.connection);
-    tracing::info!(
-        peer = %cx.connection.channel.peer(),
-        user = ?session.user,
-        ?kind,
-        dialect = ?negotiated.dialect,
-        session = format_args!("{:#x}", id.0),
-        "logged on"
-    );
     let mut flags = session_flags(kind);
     flags.set(SessionFlags::ENCRYPT_DATA, encrypt_data);
     let mut response = response(flags, &authenticated.reply);
     // Signed whenever there is a key; 3.1.1 clients insist on it.
     response.header.signing_key = signing_key;
-    Ok(response)
+    Ok((session, response))
 }
 
 /// MS-SMB2 3.3.5.5.3: a session that authenticated anew keeps its keys, and its user.
@@ -289,11 +245,28 @@ fn renew(
     cx: &Context,
     session: &Rc<Session>,
     authenticated: &Authenticated,
-) -> Result<Response, NtStatus> {
-    same_user(cx, session, authenticated)?;
+) -> Result<(Rc<Session>, Response), Refused> {
+    same_user(session, authenticated)?;
     let mut response = response(session_flags(session.kind), &authenticated.reply);
     response.header.signing_key = session.signing_key(cx.connection.id);
-    Ok(response)
+    Ok((Rc::clone(session), response))
+}
+
+/// MS-SMB2 3.3.5.5.3: a session gets this connection as a further channel.
+fn bind(
+    cx: &Context,
+    negotiated: &Negotiated,
+    session: &Rc<Session>,
+    logon: &Logon,
+    authenticated: &Authenticated,
+) -> Result<(Rc<Session>, Response), Refused> {
+    still_connected(cx)?;
+    same_user(session, authenticated)?;
+    let key = &authenticated.session_key;
+    let key = session_binding::bind(cx, negotiated, session, logon, key)?;
+    let mut response = response(session_flags(session.kind), &authenticated.reply);
+    response.header.signing_key = Some(key);
+    Ok((Rc::clone(session), response))
 }
 
 /// A connection that was lost while its user was looked up gets no session: it has let go of its
@@ -306,23 +279,16 @@ fn still_connected(cx: &Context) -> Result<(), NtStatus> {
 }
 
 /// A session's user stays the same, on each of its channels.
-fn same_user(
-    cx: &Context,
-    session: &Session,
-    authenticated: &Authenticated,
-) -> Result<(), NtStatus> {
+fn same_user(session: &Session, authenticated: &Authenticated) -> Result<(), Refused> {
     let logon = &authenticated.logon;
     let same_user = logon.kind == session.kind
         && (logon.kind != LogonKind::User
             || logon.user.to_lowercase() == session.user.to_lowercase());
     if !same_user {
-        tracing::warn!(
-            peer = %cx.connection.channel.peer(),
-            session_user = ?session.user,
-            user = ?logon.user,
-            "a session may not change its user"
-        );
-        return Err(NtStatus::ACCESS_DENIED);
+        return Err(Refused {
+            why: format!("the session is {:?}'s, and stays so", session.user),
+            status: NtStatus::ACCESS_DENIED,
+        });
     }
     Ok(())
 }
@@ -332,7 +298,7 @@ async fn identify(
     cx: &Context,
     authenticated: &Authenticated,
     users: &UserFile,
-) -> Result<(String, Identity), NtStatus> {
+) -> Result<(String, Identity), Refused> {
     let found = match authenticated.logon.kind {
         LogonKind::User => {
             let entry = users
@@ -341,25 +307,22 @@ async fn identify(
                 .ok_or(NtStatus::LOGON_FAILURE)?;
             let name = entry.name.clone();
             let lookup = move || Identity::of_entry(&entry);
-            let identity = cx.child.pool.run(RunAs::Server, lookup).await?;
+            let identity = cx.child.pool.run(RunAs::Server, lookup).await;
+            let identity = identity.map_err(NtStatus::from)?;
             identity.map(|identity| (name, identity))
         }
         LogonKind::Guest | LogonKind::Anonymous => {
             let account = cx.child.config.global.guest_account.clone();
             let name = account.clone();
             let lookup = move || Identity::of_account(&account);
-            let identity = cx.child.pool.run(RunAs::Server, lookup).await?;
+            let identity = cx.child.pool.run(RunAs::Server, lookup).await;
+            let identity = identity.map_err(NtStatus::from)?;
             identity.map(|identity| (name, identity))
         }
     };
-    found.map_err(|error| {
-        tracing::error!(
-            peer = %cx.connection.channel.peer(),
-            user = ?authenticated.logon.user,
-            %error,
-            "a user logged on and has no Unix account"
-        );
-        NtStatus::LOGON_FAILURE
+    found.map_err(|error| Refused {
+        why: error.to_string(),
+        status: NtStatus::LOGON_FAILURE,
     })
 }
 

@@ -1,4 +1,4 @@
-//! A child's link to the broker: claims, passed connections, opens.
+//! A child's link to the broker: claims, passed connections, opens, turns of logons.
 //!
 //! Every request is kept until it is answered, and every open until it is closed, so that
 //! [`Broker::reconnect`] can tell a restarted broker everything again. A pass that comes twice
@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures::channel::oneshot;
 use proto::control::ConnectionKind;
 use proto::control::broker::{
-    ClaimId, ClaimKey, FileKey, FromBroker, OpenId, OpenMode, Oplock, PassAnswer, Refusal,
-    ShareDenied, ToBroker,
+    AttemptId, ClaimId, ClaimKey, FileKey, FromBroker, LogonKey, OpenId, OpenMode, Oplock,
+    PassAnswer, Refusal, ShareDenied, ToBroker,
 };
 use proto::smb2::AccessMask;
 use shm::link::Datagram;
@@ -105,8 +106,17 @@ struct State {
     taken: VecDeque<ClaimKey>,
     /// Oplocks the broker wants back, until `oplock_breaks` takes them.
     breaks: Vec<OpenId>,
+    attempts: BTreeMap<AttemptId, PendingLogon>,
     next_claim: u64,
     next_open: u64,
+    next_attempt: u64,
+}
+
+#[derive(Debug)]
+struct PendingLogon {
+    key: LogonKey,
+    delay_ms: u32,
+    reply: oneshot::Sender<Option<Duration>>,
 }
 
 #[derive(Debug)]
@@ -152,8 +162,10 @@ impl Broker {
             opens: BTreeMap::new(),
             taken: VecDeque::new(),
             breaks: Vec::new(),
+            attempts: BTreeMap::new(),
             next_claim: 1,
             next_open: 1,
+            next_attempt: 1,
         };
         Broker {
             state: Rc::new(RefCell::new(state)),
@@ -370,6 +382,39 @@ impl Broker {
         answered(answer)
     }
 
+    /// Asks when a user's proof may be judged; it counts as failed until [`Broker::logged_on`].
+    /// `None`: so much later that nobody would wait. `delay` is what a failure costs.
+    pub fn logon(
+        &self,
+        key: LogonKey,
+        delay: Duration,
+    ) -> impl Future<Output = Option<Duration>> + use<> {
+        let (reply, answer) = oneshot::channel();
+        let state = &mut *self.state.borrow_mut();
+        let attempt = AttemptId(state.next_attempt);
+        state.next_attempt += 1;
+        let delay_ms = milliseconds(delay);
+        state.send(&ToBroker::Logon {
+            attempt,
+            key,
+            delay_ms,
+        });
+        let pending = PendingLogon {
+            key,
+            delay_ms,
+            reply,
+        };
+        state.attempts.insert(attempt, pending);
+        answered(answer)
+    }
+
+    /// The proof was judged and is right: it cost nothing.
+    pub fn logged_on(&self, key: LogonKey, delay: Duration) {
+        let delay_ms = milliseconds(delay);
+        let message = ToBroker::LoggedOn { key, delay_ms };
+        self.state.borrow_mut().send(&message);
+    }
+
     fn handle(
         &self,
         message: FromBroker,
@@ -457,6 +502,11 @@ impl Broker {
                 if let Phase::Opening(reply) = record.phase {
                     let _ = reply.send(Err(reason));
                 }
+            }
+            FromBroker::LogonTurn { attempt, wait_ms } => {
+                let pending = self.state.borrow_mut().attempts.remove(&attempt)?;
+                let wait = wait_ms.map(|wait| Duration::from_millis(wait.into()));
+                let _ = pending.reply.send(wait);
             }
             FromBroker::DeletePendingSet { open } => {
                 let (_, reply) = {
@@ -564,6 +614,15 @@ impl State {
             }
         }
         messages.push(ToBroker::Restored);
+        requests.extend(
+            self.attempts
+                .iter()
+                .map(|(&attempt, pending)| ToBroker::Logon {
+                    attempt,
+                    key: pending.key,
+                    delay_ms: pending.delay_ms,
+                }),
+        );
         messages
             .iter()
             .chain(&requests)
@@ -574,6 +633,10 @@ impl State {
         }
         self.claims = claims;
     }
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// Waits for an answer. The sender is dropped only with the whole [`Broker`], at the process's

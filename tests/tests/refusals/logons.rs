@@ -16,7 +16,11 @@ const SHARE: &str = "    read only = no";
 
 #[test]
 fn a_wrong_password_is_a_logon_failure() {
-    let Some(mut scene) = Scene::plain() else {
+    let Some(mut scene) = Scene::of(
+        Server::builder()
+            .global("failed logon delay = 0")
+            .share("share", SHARE),
+    ) else {
         return;
     };
     for (user, password) in [(USER, "Secret-2"), (USER, ""), ("stranger", PASSWORD)] {

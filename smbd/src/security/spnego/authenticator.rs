@@ -7,7 +7,7 @@
 //! Any error ends the exchange: the next token is refused too.
 
 use crate::security::ntlm::{
-    Accepted, Acceptor, Account, MessageSignatures, MessageType, Refusal, SessionKey,
+    Accepted, Acceptor, Account, Authenticate, MessageSignatures, MessageType, Refusal, SessionKey,
 };
 
 use super::token::{NTLMSSP, NegState, NegTokenInit, NegTokenResp};
@@ -29,6 +29,14 @@ pub struct Authenticated {
     pub reply: Vec<u8>,
     pub logon: Logon,
     pub session_key: SessionKey,
+}
+
+/// Whose proof a token carries, in the client's own words, before anything of it is judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    pub user: String,
+    pub domain: String,
+    pub workstation: String,
 }
 
 /// Who logged on, in the client's own words.
@@ -85,6 +93,30 @@ impl Authenticator {
     pub fn guest_for_unknown(mut self, allow: bool) -> Authenticator {
         self.guest_for_unknown = allow;
         self
+    }
+
+    /// Whose proof this token carries, if it is the client's next and carries one: then `step` will
+    /// judge it.
+    pub fn claim(&self, token: &[u8]) -> Option<Claim> {
+        let message = match &self.state {
+            State::AwaitAuthenticate(None) => token.to_vec(),
+            State::AwaitAuthenticate(Some(_)) => response_token(token).ok()?.0,
+            _ => return None,
+        };
+        let message = Authenticate::parse(&message).ok()?;
+        Some(Claim {
+            user: message.user,
+            domain: message.domain,
+            workstation: message.workstation,
+        })
+    }
+
+    /// The mechanism in use, for the log.
+    pub fn mechanism(&self) -> &'static str {
+        match &self.state {
+            State::AwaitAuthenticate(None) => "NTLM without SPNEGO",
+            _ => "NTLM",
+        }
     }
 
     /// Takes the client's next token. `lookup` is asked once, for the name the client gives.

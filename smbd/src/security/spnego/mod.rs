@@ -10,7 +10,7 @@ mod initiator;
 mod tests;
 mod token;
 
-pub use authenticator::{Authenticated, Authenticator, Logon, LogonKind, Step};
+pub use authenticator::{Authenticated, Authenticator, Claim, Logon, LogonKind, Step};
 pub use initiator::{Initiator, InitiatorStep};
 pub use token::{
     KERBEROS, MS_KERBEROS, NTLMSSP, NegState, NegTokenInit, NegTokenResp, negotiate_hint,
