@@ -152,7 +152,8 @@ fn rpcclient_is_told_of_the_workstation_and_refused_what_is_not_served() {
         ("netsharegetinfo absent", "WERR_NERR_NETNAMENOTFOUND"),
         // RPC_S_PROCNUM_OUT_OF_RANGE, as rpcclient prints it.
         ("netfileenum", "DOS CODE 0X0000002E"),
-        ("lsaquery", "NT_STATUS_OBJECT_NAME_NOT_FOUND"),
+        ("lsaquery", "NT_STATUS_RPC_PROCNUM_OUT_OF_RANGE"),
+        ("enumdomusers", "NT_STATUS_OBJECT_NAME_NOT_FOUND"),
     ] {
         let said = text(&rpcclient_output(&server, command));
         assert!(

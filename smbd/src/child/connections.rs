@@ -233,7 +233,7 @@ fn channel_status(connection: &Connection, sessions: &[Rc<Session>]) -> ChannelS
         users: sessions
             .iter()
             .filter(|session| session.has_channel(connection.id))
-            .map(|session| session.user.clone())
+            .map(|session| session.user().name.clone())
             .collect(),
     }
 }

@@ -40,6 +40,9 @@ pub(super) struct Admitted {
 pub(super) struct Sender {
     /// Signs the response.
     pub signing_key: Option<Rc<SigningKey>>,
+    /// The request was signed with a key nobody here has: its response says that it is signed too.
+    /// Clients take STATUS_USER_SESSION_DELETED from no other, and have no key left to check it.
+    pub claims_signature: bool,
     /// The cipher has proven who it is: no signature is asked for, or looked at.
     pub encrypted: bool,
 }
@@ -75,7 +78,14 @@ pub(super) fn admit(
         return Err(NtStatus::INVALID_PARAMETER);
     }
     let session = session_of(child, connection, header, inherited);
-    verify(connection, element, message, session.as_ref(), sender)?;
+    verify(
+        child,
+        connection,
+        element,
+        message,
+        session.as_ref(),
+        sender,
+    )?;
     let bytes = element.bytes(message);
     let command = command.ok_or(NtStatus::INVALID_PARAMETER)?;
     let (needs_session, needs_tree) = match command {
@@ -145,8 +155,18 @@ fn tree_of(
     session.trees.find(id).ok_or(NtStatus::NETWORK_NAME_DELETED)
 }
 
-/// MS-SMB2 3.3.5.2.4. SESSION_SETUP is signed only when it renews a session.
+/// The key of the session that a SESSION_SETUP wants to bind this connection to, if it is signed
+/// with that: until there is a key of the channel it signs the responses too (MS-SMB2 3.3.5.5).
+fn binding_key(child: &Child, element: &Element, message: &Message) -> Option<Rc<SigningKey>> {
+    let session = child.sessions.find(element.header.session_id)?;
+    let (head, rest) = element.bytes(message).split_first_chunk::<HEADER_SIZE>()?;
+    let key = session.signing_key.as_ref()?;
+    (element.header.is_signed() && key.verify(head, &[rest])).then(|| Rc::clone(key))
+}
+
+/// MS-SMB2 3.3.5.2.4. A SESSION_SETUP is signed where it renews a session or binds one.
 fn verify(
+    child: &Child,
     connection: &Connection,
     element: &Element,
     message: &mut Arc<Message>,
@@ -165,7 +185,12 @@ fn verify(
         };
     }
     let Some(session) = session else {
-        return match header.is_signed() && command != Ok(Command::SessionSetup) {
+        sender.claims_signature = header.is_signed();
+        if command == Ok(Command::SessionSetup) {
+            sender.signing_key = binding_key(child, element, message);
+            return Ok(());
+        }
+        return match header.is_signed() {
             true => Err(NtStatus::USER_SESSION_DELETED),
             false => Ok(()),
         };
@@ -175,7 +200,7 @@ fn verify(
     if session.encrypt_data && command != Ok(Command::SessionSetup) {
         sender.signing_key = key;
         return Err(connection.refusals().tell(
-            format_args!("a request of {:?}", session.user),
+            format_args!("a request of {:?}", session.user().name),
             "it is not encrypted, and its session must be (MS-SMB2 3.3.5.2.9)",
             NtStatus::ACCESS_DENIED,
         ));
@@ -184,18 +209,19 @@ fn verify(
         sender.signing_key.clone_from(&key);
     }
     if !header.is_signed() {
-        let exempt = matches!(command, Ok(Command::SessionSetup));
-        if !session.signing_required.get() || exempt {
+        if !session.signing_required.get() {
             return Ok(());
         }
         return Err(connection.refusals().tell(
-            format_args!("a request of {:?}", session.user),
+            format_args!("a request of {:?}", session.user().name),
             "it is not signed, and its session must be (MS-SMB2 3.3.5.2.4)",
             NtStatus::ACCESS_DENIED,
         ));
     }
-    // A guest's or nobody's session has no key, so a signature means nothing there.
+    // A guest's session has no key, so a signature means nothing there.
     let Some(key) = key else { return Ok(()) };
+    // A refusal is signed too: who knows the key shall know that it is the server's.
+    sender.signing_key = Some(Rc::clone(&key));
     // Nobody shares the message but jobs of elements before this one, which have ended.
     let verified = match Arc::get_mut(message)
         .and_then(|message| message.bytes_mut().get_mut(element.range.clone()))
@@ -214,6 +240,5 @@ fn verify(
         );
         return Err(NtStatus::ACCESS_DENIED);
     }
-    sender.signing_key = Some(key);
     Ok(())
 }

@@ -150,7 +150,7 @@ fn decrypt(child: &Child, connection: &Connection, mut message: Vec<u8>) -> Resu
     let session = child
         .sessions
         .find(header.session_id)
-        .filter(|session| session.has_channel(connection.id))
+        .filter(|session| session.has_channel(connection.id) && connection.proven.get())
         .ok_or("an encrypted message of no session (MS-SMB2 3.3.5.2.1.1)")?;
     let cipher = session
         .cipher

@@ -31,13 +31,22 @@ pub struct Replies<'a> {
     invalidate: Option<u32>,
 }
 
+/// How a response is signed, beside what its handler says.
+#[derive(Default)]
+pub struct Signature {
+    /// With this key.
+    pub key: Option<Rc<SigningKey>>,
+    /// Where there is no key: the response says that it is signed all the same.
+    pub claimed: bool,
+}
+
 /// One element, complete but for credits, link and signature.
 struct Reply {
     header: Header,
     body: Vec<u8>,
     data: Vec<u8>,
     credits: u16,
-    signing_key: Option<Rc<SigningKey>>,
+    signature: Signature,
     preauth: Option<PreauthTarget>,
 }
 
@@ -71,7 +80,7 @@ impl<'a> Replies<'a> {
         request: &Header,
         outcome: Result<Response, NtStatus>,
         async_id: Option<AsyncId>,
-        signing_key: Option<Rc<SigningKey>>,
+        signature: Signature,
         invalidate: Option<u32>,
     ) {
         let mut limit = self.connection.channel.limits().max_send as usize;
@@ -107,11 +116,13 @@ impl<'a> Replies<'a> {
             data: Vec::new(),
             credits,
             // A sealed message is not signed as well (MS-SMB2 3.3.4.1.1).
-            signing_key: response
-                .header
-                .signing_key
-                .or(signing_key)
-                .filter(|_| self.encryption.is_none()),
+            signature: match self.encryption {
+                Some(_) => Signature::default(),
+                None => Signature {
+                    key: response.header.signing_key.or(signature.key),
+                    ..signature
+                },
+            },
             preauth: response.header.preauth,
         };
         let mut write = None;
@@ -155,7 +166,7 @@ impl<'a> Replies<'a> {
             body: std::mem::take(&mut response.body),
             data: Vec::new(),
             credits: credits_wanted(self.connection, request, NtStatus::SUCCESS),
-            signing_key: None,
+            signature: Signature::default(),
             preauth: None,
         });
         self.send();
@@ -222,7 +233,7 @@ impl Reply {
         if !is_last {
             self.header.next_command = u32::try_from(length + padding).unwrap_or(u32::MAX);
         }
-        if self.signing_key.is_some() {
+        if self.signature.key.is_some() || self.signature.claimed {
             self.header.flags |= proto::smb2::HeaderFlags::SIGNED;
         }
         let tail = if !self.data.is_empty() {
@@ -234,7 +245,7 @@ impl Reply {
         let mut head = Vec::with_capacity(HEADER_SIZE + self.body.len().min(COPIED_BODY));
         self.header.encode(&mut head);
         if let (Some(key), Some(header)) =
-            (&self.signing_key, head.first_chunk_mut::<HEADER_SIZE>())
+            (&self.signature.key, head.first_chunk_mut::<HEADER_SIZE>())
         {
             let mut gather = buffers.spare(length);
             key.sign_in_place(header, &[&self.body, &self.data], &mut gather);

@@ -4,6 +4,7 @@
 //! handler says that it waits, what is answered so far is sent, then an interim response
 //! (MS-SMB2 3.3.4.2). A task is never dropped: without its connection it runs on for nobody.
 
+use std::cell::RefCell;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use futures::future::{Either, select};
 use proto::smb2::{AsyncId, Command, NtStatus};
 
 use super::admission::{Admitted, Inherited, Sender, admit};
-use super::replies::Replies;
+use super::replies::{Replies, Signature};
 use super::request_size::{RdmaUse, payload_size, rdma_use};
 use super::{Chain, Element};
 use crate::channel::Message;
@@ -104,6 +105,7 @@ async fn answer(
                         related: header.is_related(),
                         chain_file: inherited.file.into(),
                         chain_metadata: inherited.metadata.into(),
+                        opened_through: RefCell::default(),
                         encrypted,
                         progress: Rc::clone(&element.progress),
                         message: Arc::clone(message),
@@ -122,7 +124,10 @@ async fn answer(
         header,
         outcome,
         async_id,
-        sender.signing_key,
+        Signature {
+            key: sender.signing_key,
+            claimed: sender.claims_signature,
+        },
         rdma.invalidate,
     );
     connection

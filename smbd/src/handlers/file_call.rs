@@ -1,4 +1,4 @@
-//! How handlers make file calls: on the pool, as the tree connect's user, data calls included.
+//! How handlers make file calls: on the pool, as the user who made the open, data calls included.
 //!
 //! The open decided whether data may move, and the kernel asks who moves it all the same: quotas
 //! and the blocks a file system keeps for root count for the caller of a write, and only a write
@@ -14,8 +14,20 @@ use crate::sys::pool::RunAs;
 use crate::vfs::Metadata;
 
 impl Context {
-    /// Runs a file call as the user of the request's tree connect.
+    /// Runs a file call as the user of the tree connect: of the open's, where there is an open. What it
+    /// was granted stays its user's, even if the session is another's by now.
     pub(super) async fn as_user<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T, NtStatus> + Send + 'static,
+    ) -> Result<T, NtStatus> {
+        let opened_through = self.opened_through.borrow().clone();
+        let tree = opened_through.as_ref().unwrap_or(self.tree()?);
+        let identity = Arc::clone(&tree.identity);
+        self.child.pool.run(RunAs::User(identity), call).await?
+    }
+
+    /// Runs a file call that concerns more than the open, such as directories, as the session's user.
+    pub(super) async fn as_session_user<T: Send + 'static>(
         &self,
         call: impl FnOnce() -> Result<T, NtStatus> + Send + 'static,
     ) -> Result<T, NtStatus> {

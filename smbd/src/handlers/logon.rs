@@ -116,10 +116,10 @@ impl Attempt {
             transport = ?cx.connection.channel.transport(),
             mechanism = self.mechanism,
             purpose = self.purpose,
-            user = ?session.user,
+            user = ?session.user().name,
             domain = ?self.who.domain,
             workstation = ?self.who.workstation,
-            kind = ?session.kind,
+            kind = ?session.user().kind,
             dialect = ?session.dialect,
             session = format_args!("{:#x}", session.id.0),
             "logged on"

@@ -29,7 +29,7 @@ mod tree_connect;
 mod tree_disconnect;
 mod write;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -62,6 +62,8 @@ pub struct Context {
     pub chain_file: Cell<Option<FileId>>,
     /// What the compound's CREATE found, as long as nothing in the compound can have changed it.
     pub chain_metadata: Cell<Option<(FileId, Metadata)>>,
+    /// The tree connect of the open that was asked for: whoever made it makes its calls.
+    pub opened_through: RefCell<Option<Rc<Tree>>>,
     /// It came encrypted, and its response leaves encrypted.
     pub encrypted: bool,
     /// Whether it was cancelled, and whether it waits.
@@ -206,10 +208,11 @@ impl Context {
 
     /// Logs why the request is refused; gives the status back.
     pub fn refuse(&self, why: &'static str, status: NtStatus) -> NtStatus {
-        let user = self.session.as_ref().map_or("", |session| &session.user);
+        let user = self.session.as_ref().map(|session| session.user());
+        let name = user.as_ref().map_or("", |user| &user.name);
         match self.header.command() {
             Ok(command) => {
-                let what = format_args!("{command:?} of {user:?}");
+                let what = format_args!("{command:?} of {name:?}");
                 self.connection.refusals().tell(what, why, status)
             }
             Err(_) => status,
@@ -243,10 +246,11 @@ impl Context {
             id
         };
         let open = self.session()?.opens.find(wanted)?;
-        if !Rc::ptr_eq(&open.tree, self.tree()?) {
+        if open.tree.id != self.tree()?.id {
             return Err(NtStatus::FILE_CLOSED);
         }
         self.chain_file.set(Some(wanted));
+        self.opened_through.replace(Some(Rc::clone(&open.tree)));
         Ok(open)
     }
 }

@@ -36,7 +36,7 @@ pub fn begin(child: &Rc<Child>, open: OpenId) {
         let limit = std::pin::pin!(child.timers.sleep(ACKNOWLEDGMENT_LIMIT));
         select(limit, std::pin::pin!(wanted.ended.cancelled())).await;
         if !wanted.ended.is_cancelled() {
-            tracing::warn!(user = ?wanted.session.user, "a client does not give up an oplock; it has none now");
+            tracing::warn!(user = ?wanted.session.user().name, "a client does not give up an oplock; it has none now");
             child.oplocks.end(open);
             child.broker.release_oplock(open);
         }

@@ -12,7 +12,7 @@ use super::Context;
 use crate::security::encryption::SessionCipher;
 use crate::security::keys::KeySchedule;
 use crate::security::ntlm::SessionKey;
-use crate::security::signing::SigningKey;
+use crate::security::signing::{SigningAlgorithm, SigningKey};
 use crate::state::{Logon, Negotiated, Session};
 
 /// Channels of one session: what Windows allows (MS-SMB2 3.3.5.5.3).
@@ -30,31 +30,36 @@ pub fn check(
             NtStatus::REQUEST_NOT_ACCEPTED,
         ));
     }
-    if !negotiated.dialect.is_smb3() {
-        return Err(NtStatus::REQUEST_NOT_ACCEPTED);
-    }
     let session = cx
         .child
         .sessions
         .find(cx.header.session_id)
         .ok_or(NtStatus::USER_SESSION_DELETED)?;
-    if session.has_channel(cx.connection.id) {
+    // AES-GMAC is for all channels of a session or for none; what clients hear is what Windows
+    // says, before it looks at anything else. HMAC-SHA256 and AES-CMAC may stand side by side.
+    match session.signing {
+        signing if signing == negotiated.signing => {}
+        SigningAlgorithm::AesGmac => return Err(NtStatus::REQUEST_OUT_OF_SEQUENCE),
+        _ if negotiated.signing == SigningAlgorithm::AesGmac => {
+            return Err(NtStatus::NOT_SUPPORTED);
+        }
+        _ => {}
+    }
+    if !negotiated.dialect.is_smb3() {
         return Err(NtStatus::REQUEST_NOT_ACCEPTED);
     }
     if session.dialect != negotiated.dialect || !cx.header.is_signed() {
         return Err(NtStatus::INVALID_PARAMETER);
     }
-    if session.client_guid != negotiated.client_guid {
-        return Err(NtStatus::USER_SESSION_DELETED);
+    if session.has_channel(cx.connection.id) {
+        return Err(NtStatus::REQUEST_NOT_ACCEPTED);
     }
     // A guest has no key to prove anything with.
     let key = session
         .signing_key
         .as_ref()
+        .filter(|_| !session.is_guest())
         .ok_or(NtStatus::NOT_SUPPORTED)?;
-    if session.dialect == Dialect::Smb311 && key.algorithm() != negotiated.signing {
-        return Err(NtStatus::INVALID_PARAMETER);
-    }
     // MS-SMB2 3.3.5.5, step 4: the session's messages must be readable on each of its channels.
     if session.cipher.as_ref().map(SessionCipher::cipher) != negotiated.cipher {
         return Err(NtStatus::INVALID_PARAMETER);
@@ -105,10 +110,11 @@ pub fn bind(
     let key = Rc::new(SigningKey::new(negotiated.signing, &key));
     session.add_channel(cx.connection.id, Some(Rc::clone(&key)));
     cx.child.authenticated(&cx.connection);
+    cx.connection.proven.set(true);
     tracing::info!(
         peer = %cx.connection.channel.peer(),
         transport = ?cx.connection.channel.transport(),
-        user = ?session.user,
+        user = ?session.user().name,
         session = format_args!("{:#x}", session.id.0),
         channels = session.channel_count(),
         "a further channel is bound"

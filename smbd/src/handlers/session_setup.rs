@@ -14,7 +14,7 @@ use proto::smb2::session_setup::{
 use proto::smb2::{Dialect, NtStatus, SessionId};
 
 use super::logon::{self, Refused, Verdict};
-use super::{Context, PreauthTarget, Response, malformed, session_binding};
+use super::{Context, PreauthTarget, Response, malformed, session_binding, tree_connect};
 use crate::child;
 use crate::config::{MapToGuest, ServerEncryption, ServerSigning};
 use crate::security::encryption::{End, SessionCipher};
@@ -23,7 +23,7 @@ use crate::security::ntlm::Acceptor;
 use crate::security::signing::SigningKey;
 use crate::security::spnego::{Authenticated, Authenticator, LogonKind};
 use crate::security::users::{Identity, UserFile};
-use crate::state::{Logon, Negotiated, Opens, Purpose, Session, Trees};
+use crate::state::{Logon, Negotiated, Purpose, Session, SessionParts, SessionUser};
 use crate::sys::pool::RunAs;
 use crate::sys::random;
 
@@ -48,6 +48,10 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     let outcome = step(&request, cx, negotiated, id, &logon).await;
     if outcome.is_err() {
         cx.connection.logons.borrow_mut().remove(&id);
+        // MS-SMB2 3.3.5.5.3: a session whose user could not prove itself again is nobody's.
+        if let Purpose::Renew(session) = &logon.purpose {
+            cx.child.end_session(session);
+        }
     }
     let mut response = outcome?;
     response.header.session = Some(id);
@@ -86,7 +90,7 @@ async fn step(
                 Purpose::Establish => {
                     establish(request, cx, negotiated, id, logon, authenticated, &users).await
                 }
-                Purpose::Renew(session) => renew(cx, session, &authenticated),
+                Purpose::Renew(session) => renew(cx, session, &authenticated, &users).await,
                 Purpose::Bind(session) => bind(cx, negotiated, session, logon, &authenticated),
             };
             match outcome {
@@ -176,7 +180,7 @@ async fn establish(
             status: NtStatus::ACCESS_DENIED,
         });
     }
-    let (user, identity) = identify(cx, &authenticated, users).await?;
+    let user = identify(cx, &authenticated, users).await?;
     still_connected(cx)?;
     let hash = logon.hash.borrow();
     let schedule = match negotiated.dialect {
@@ -185,7 +189,9 @@ async fn establish(
         _ => KeySchedule::Smb2,
     };
     let key = authenticated.session_key;
-    let signing_key = (kind == LogonKind::User).then(|| {
+    // Nobody's key is all zeros (MS-NLMP 3.2.5.1.2): it promises nothing, and who uses it must use it
+    // right. A guest's client has derived one from a password that is not known here.
+    let signing_key = (kind != LogonKind::Guest).then(|| {
         let key = schedule.signing_key(&key);
         Rc::new(SigningKey::new(negotiated.signing, &key))
     });
@@ -199,11 +205,14 @@ async fn establish(
         });
     let encrypt_data = match global.server_smb_encrypt {
         ServerEncryption::Off | ServerEncryption::IfRequired => false,
-        ServerEncryption::Desired => cipher.is_some(),
-        ServerEncryption::Required if cipher.is_none() => {
+        ServerEncryption::Desired => cipher.is_some() && kind == LogonKind::User,
+        ServerEncryption::Required if cipher.is_none() || kind != LogonKind::User => {
             let dialect = negotiated.dialect;
             return Err(Refused {
-                why: format!("server smb encrypt = required, and {user:?} can't with {dialect:?}"),
+                why: format!(
+                    "server smb encrypt = required, and {:?} can't encrypt with {dialect:?}",
+                    user.name
+                ),
                 status: NtStatus::ACCESS_DENIED,
             });
         }
@@ -211,43 +220,50 @@ async fn establish(
     };
     let asked = request.security_mode | negotiated.client_security_mode;
     let client_signs = asked.contains(SecurityMode::SIGNING_REQUIRED);
-    let signing_required = signing_key.is_some() && (must_sign || client_signs);
-    let session = Rc::new(Session {
+    let signing_required = kind == LogonKind::User && (must_sign || client_signs);
+    let session = Rc::new(Session::new(SessionParts {
         id,
-        identity: Arc::new(identity),
         user,
-        kind,
         dialect: negotiated.dialect,
-        client_guid: negotiated.client_guid,
+        signing: negotiated.signing,
         signing_key: signing_key.clone(),
         cipher,
         encrypt_data,
-        signing_required: signing_required.into(),
+        signing_required,
         application_key,
-        opens: Opens::default(),
-        trees: Trees::default(),
-        channels: RefCell::default(),
-    });
+    }));
     session.add_channel(cx.connection.id, signing_key.clone());
     cx.child.sessions.add(Rc::clone(&session))?;
     end_previous(request, cx, &session);
     cx.child.authenticated(&cx.connection);
+    if kind == LogonKind::User {
+        cx.connection.proven.set(true);
+    }
     let mut flags = session_flags(kind);
     flags.set(SessionFlags::ENCRYPT_DATA, encrypt_data);
     let mut response = response(flags, &authenticated.reply);
     // Signed whenever there is a key; 3.1.1 clients insist on it.
-    response.header.signing_key = signing_key;
+    response.header.signing_key = signing_key.filter(|_| kind == LogonKind::User);
     Ok((session, response))
 }
 
-/// MS-SMB2 3.3.5.5.3: a session that authenticated anew keeps its keys, and its user.
-fn renew(
+/// MS-SMB2 3.3.5.5.3: a session that authenticated anew keeps its keys. Its user may be another from
+/// now on; what is open stays as it was granted.
+async fn renew(
     cx: &Context,
     session: &Rc<Session>,
     authenticated: &Authenticated,
+    users: &UserFile,
 ) -> Result<(Rc<Session>, Response), Refused> {
-    same_user(session, authenticated)?;
-    let mut response = response(session_flags(session.kind), &authenticated.reply);
+    let user = identify(cx, authenticated, users).await?;
+    still_connected(cx)?;
+    let before = session.user();
+    let is_another = user.kind != before.kind || user.identity != before.identity;
+    let mut response = response(session_flags(user.kind), &authenticated.reply);
+    session.set_user(user);
+    if is_another {
+        tree_connect::decide_again(cx, session).await?;
+    }
     response.header.signing_key = session.signing_key(cx.connection.id);
     Ok((Rc::clone(session), response))
 }
@@ -264,7 +280,7 @@ fn bind(
     same_user(session, authenticated)?;
     let key = &authenticated.session_key;
     let key = session_binding::bind(cx, negotiated, session, logon, key)?;
-    let mut response = response(session_flags(session.kind), &authenticated.reply);
+    let mut response = response(session_flags(session.user().kind), &authenticated.reply);
     response.header.signing_key = Some(key);
     Ok((Rc::clone(session), response))
 }
@@ -278,15 +294,15 @@ fn still_connected(cx: &Context) -> Result<(), NtStatus> {
     }
 }
 
-/// A session's user stays the same, on each of its channels.
+/// All channels of a session are its user's.
 fn same_user(session: &Session, authenticated: &Authenticated) -> Result<(), Refused> {
     let logon = &authenticated.logon;
-    let same_user = logon.kind == session.kind
-        && (logon.kind != LogonKind::User
-            || logon.user.to_lowercase() == session.user.to_lowercase());
+    let user = session.user();
+    let same_user = logon.kind == user.kind
+        && (logon.kind != LogonKind::User || logon.user.to_lowercase() == user.name.to_lowercase());
     if !same_user {
         return Err(Refused {
-            why: format!("the session is {:?}'s, and stays so", session.user),
+            why: format!("the session is {:?}'s", user.name),
             status: NtStatus::ACCESS_DENIED,
         });
     }
@@ -298,7 +314,8 @@ async fn identify(
     cx: &Context,
     authenticated: &Authenticated,
     users: &UserFile,
-) -> Result<(String, Identity), Refused> {
+) -> Result<SessionUser, Refused> {
+    let kind = authenticated.logon.kind;
     let found = match authenticated.logon.kind {
         LogonKind::User => {
             let entry = users
@@ -320,9 +337,14 @@ async fn identify(
             identity.map(|identity| (name, identity))
         }
     };
-    found.map_err(|error| Refused {
+    let (name, identity) = found.map_err(|error| Refused {
         why: error.to_string(),
         status: NtStatus::LOGON_FAILURE,
+    })?;
+    Ok(SessionUser {
+        name,
+        kind,
+        identity: Arc::new(identity),
     })
 }
 
@@ -333,8 +355,8 @@ fn end_previous(request: &SessionSetupRequest<'_>, cx: &Context, session: &Sessi
         return;
     }
     if let Some(previous) = cx.child.sessions.find(previous)
-        && previous.kind == session.kind
-        && previous.identity == session.identity
+        && previous.user().kind == session.user().kind
+        && previous.user().identity == session.user().identity
     {
         cx.child.end_session(&previous);
     }

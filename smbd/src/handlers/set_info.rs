@@ -86,15 +86,17 @@ async fn set_file_information(
             let (target, replace) = new_name(buffer).map_err(|status| cx.path_refused(status))?;
             disk.require_any(AccessMask::DELETE)?;
             let file = Arc::clone(&disk.file);
-            cx.as_user(move || file.rename(&target, replace)).await
+            cx.as_session_user(move || file.rename(&target, replace))
+                .await
         }
         FileInfoClass::Link => {
             let (target, replace) = new_name(buffer).map_err(|status| cx.path_refused(status))?;
-            if open.tree.read_only {
+            if cx.tree()?.read_only {
                 return Err(cx.refuse(READ_ONLY, NtStatus::ACCESS_DENIED));
             }
             let file = Arc::clone(&disk.file);
-            cx.as_user(move || file.link(&target, replace)).await
+            cx.as_session_user(move || file.link(&target, replace))
+                .await
         }
         FileInfoClass::Position => {
             let wanted = FilePositionInfo::decode(buffer).map_err(too_short)?;

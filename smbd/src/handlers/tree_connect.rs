@@ -3,8 +3,8 @@
 //! Who may is the configuration's: hosts, users, groups, guests. Group and account look-ups may
 //! block, so the decision is made on the pool.
 
-use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use nix::unistd::{Gid, Group};
@@ -16,6 +16,7 @@ use proto::smb2::{AccessMask, Dialect, NtStatus, utf16};
 use super::{Context, Response, malformed};
 use crate::config::{Share, ShareRight, hosts_admit};
 use crate::refusals::Refusals;
+use crate::security::spnego::LogonKind;
 use crate::security::users::Identity;
 use crate::state::{Session, Tree, TreeKind};
 use crate::sys::pool::RunAs;
@@ -43,10 +44,10 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         session.trees.add(|id| Tree {
             id,
             kind: TreeKind::Pipe,
-            identity: Arc::clone(&session.identity),
+            identity: Arc::clone(&session.user().identity),
             maximal_access: PIPE_ACCESS,
             read_only: false,
-            ended: Cell::new(false),
+            ended: Default::default(),
         })?
     } else {
         let share = cx.child.config.share(name).cloned().ok_or_else(|| {
@@ -58,18 +59,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
                 NtStatus::BAD_NETWORK_NAME,
             )
         })?;
-        let question = Question {
-            share,
-            identity: Arc::clone(&session.identity),
-            user: session.user.clone(),
-            guest: session.is_guest(),
-            peer: cx.connection.channel.peer().ip(),
-            refusals: Arc::clone(cx.connection.refusals()),
-        };
-        let access = cx
-            .child
-            .pool
-            .run(RunAs::Server, move || question.decide())
+        let access = decide(cx, session, share)
             .await?
             .map_err(|(why, status)| refused(cx, session, name, why, status))?;
         session.trees.add(|id| Tree {
@@ -78,7 +68,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             identity: access.identity,
             maximal_access: access.maximal,
             read_only: access.read_only,
-            ended: Cell::new(false),
+            ended: Default::default(),
         })?
     };
     let mut body = Vec::new();
@@ -100,6 +90,67 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     Ok(response)
 }
 
+/// The session's user is another: what its tree connects may be used for is decided again. One that
+/// the new user could not have made opens nothing; what is open stays as it is.
+pub async fn decide_again(cx: &Context, session: &Session) -> Result<(), NtStatus> {
+    for tree in session.trees.all() {
+        let denied = Tree {
+            id: tree.id,
+            kind: tree.kind.clone(),
+            identity: Arc::clone(&session.user().identity),
+            maximal_access: AccessMask::empty(),
+            read_only: true,
+            ended: Rc::clone(&tree.ended),
+        };
+        let again = match &tree.kind {
+            TreeKind::Pipe => Tree {
+                maximal_access: tree.maximal_access,
+                read_only: tree.read_only,
+                ..denied
+            },
+            TreeKind::Disk(files) => match cx.child.config.share(files.name()).cloned() {
+                None => denied,
+                Some(share) => match decide(cx, session, share).await? {
+                    Ok(access) => Tree {
+                        kind: TreeKind::Disk(access.files),
+                        identity: access.identity,
+                        maximal_access: access.maximal,
+                        read_only: access.read_only,
+                        ..denied
+                    },
+                    Err((why, status)) => {
+                        refused(cx, session, files.name(), why, status);
+                        denied
+                    }
+                },
+            },
+        };
+        session.trees.replace(again);
+    }
+    Ok(())
+}
+
+async fn decide(
+    cx: &Context,
+    session: &Session,
+    share: Arc<Share>,
+) -> Result<Result<Access, Refused>, NtStatus> {
+    let user = session.user();
+    let question = Question {
+        share,
+        identity: Arc::clone(&user.identity),
+        user: user.name.clone(),
+        guest: user.kind != LogonKind::User,
+        peer: cx.connection.channel.peer().ip(),
+        refusals: Arc::clone(cx.connection.refusals()),
+    };
+    Ok(cx
+        .child
+        .pool
+        .run(RunAs::Server, move || question.decide())
+        .await?)
+}
+
 /// The share of `\\server\share`; any server name is ours (MS-SMB2 3.3.5.7).
 fn share_name(path: &str) -> Option<&str> {
     let (server, share) = path.strip_prefix("\\\\")?.split_once('\\')?;
@@ -109,7 +160,7 @@ fn share_name(path: &str) -> Option<&str> {
 fn refused(cx: &Context, session: &Session, share: &str, why: &str, status: NtStatus) -> NtStatus {
     tracing::warn!(
         peer = %cx.connection.channel.peer(),
-        user = ?session.user,
+        user = ?session.user().name,
         ?share,
         why,
         "a share is refused"

@@ -38,6 +38,8 @@ pub struct Connection {
     pub read_padding: Cell<u8>,
     /// The broker counts it as this process's.
     pub claimed: Cell<bool>,
+    /// A user has logged on here, by a proof. A cipher means nothing where there is only nobody.
+    pub proven: Cell<bool>,
     authenticated: Cell<bool>,
     handed_over: Cell<bool>,
     end: OnceCell<String>,
@@ -58,6 +60,7 @@ impl Connection {
             requests: RefCell::default(),
             negotiating: Cell::new(false),
             claimed: Cell::new(false),
+            proven: Cell::new(false),
             authenticated: Cell::new(false),
             handed_over: Cell::new(false),
             end: OnceCell::new(),

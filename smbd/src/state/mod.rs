@@ -14,5 +14,5 @@ pub use crate::negotiation::Negotiated;
 pub use connection::Connection;
 pub use open::{DiskOpen, HeldLock, MAX_OPENS, NotAdded, Open, OpenFile, Opens, PipeOpen};
 pub use oplocks::{Break, Oplocks};
-pub use session::{Logon, Purpose, Session, Sessions};
+pub use session::{Logon, Purpose, Session, SessionParts, SessionUser, Sessions};
 pub use tree::{Tree, TreeKind, Trees};

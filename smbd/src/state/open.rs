@@ -151,7 +151,7 @@ impl Opens {
             .table
             .borrow()
             .iter()
-            .filter(|(_, open)| tree.is_none_or(|tree| Rc::ptr_eq(&open.tree, tree)))
+            .filter(|(_, open)| tree.is_none_or(|tree| open.tree.id == tree.id))
             .map(|(_, open)| open.id)
             .collect();
         ids.into_iter()

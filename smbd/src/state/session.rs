@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use proto::smb2::{Dialect, Guid, NtStatus, SessionId};
+use proto::smb2::{Dialect, NtStatus, SessionId};
 
 use super::{Opens, Trees};
 use crate::security::encryption::SessionCipher;
 use crate::security::keys::{Key128, PreauthHash};
-use crate::security::signing::SigningKey;
+use crate::security::signing::{SigningAlgorithm, SigningKey};
 use crate::security::spnego::{Authenticator, LogonKind};
 use crate::security::users::Identity;
 
@@ -25,17 +25,12 @@ const MAX_SESSIONS: usize = 4096;
 pub struct Session {
     /// Session.SessionId.
     pub id: SessionId,
-    /// Whom file calls are made as.
-    pub identity: Arc<Identity>,
-    /// The user's name, as the user file or the client writes it.
-    pub user: String,
-    /// How the user logged on.
-    pub kind: LogonKind,
-    /// Connection.Dialect and Connection.ClientGuid of its first connection; a further channel
-    /// must have the same.
+    /// Another one after a reauthentication.
+    user: RefCell<Rc<SessionUser>>,
+    /// Connection.Dialect of its first connection; a further channel must have the same.
     pub dialect: Dialect,
-    /// See `dialect`.
-    pub client_guid: Guid,
+    /// Connection.SigningAlgorithmId of its first connection.
+    pub signing: SigningAlgorithm,
     /// Session.SigningKey: proves that whoever binds a further channel holds the session.
     pub signing_key: Option<Rc<SigningKey>>,
     /// Session.EncryptionKey and Session.DecryptionKey, where a cipher was negotiated.
@@ -52,6 +47,30 @@ pub struct Session {
     pub trees: Trees,
     /// Session.ChannelList: the connection's number and its signing key.
     pub(crate) channels: RefCell<Vec<(u64, Option<Rc<SigningKey>>)>>,
+}
+
+/// Whose session it is (Session.SecurityContext).
+#[derive(Debug)]
+pub struct SessionUser {
+    /// The name, as the user file or the client writes it.
+    pub name: String,
+    /// How the user logged on.
+    pub kind: LogonKind,
+    /// Whom file calls are made as.
+    pub identity: Arc<Identity>,
+}
+
+/// What a session is made of.
+pub struct SessionParts {
+    pub id: SessionId,
+    pub user: SessionUser,
+    pub dialect: Dialect,
+    pub signing: SigningAlgorithm,
+    pub signing_key: Option<Rc<SigningKey>>,
+    pub cipher: Option<SessionCipher>,
+    pub encrypt_data: bool,
+    pub signing_required: bool,
+    pub application_key: Key128,
 }
 
 /// A SESSION_SETUP exchange under way on one connection.
@@ -81,14 +100,42 @@ pub struct Sessions {
 }
 
 impl Session {
+    /// A session without channels, opens and tree connects.
+    pub fn new(parts: SessionParts) -> Session {
+        Session {
+            id: parts.id,
+            user: RefCell::new(Rc::new(parts.user)),
+            dialect: parts.dialect,
+            signing: parts.signing,
+            signing_key: parts.signing_key,
+            cipher: parts.cipher,
+            encrypt_data: parts.encrypt_data,
+            signing_required: parts.signing_required.into(),
+            application_key: parts.application_key,
+            opens: Opens::default(),
+            trees: Trees::default(),
+            channels: RefCell::default(),
+        }
+    }
+
+    /// Whose it is now.
+    pub fn user(&self) -> Rc<SessionUser> {
+        Rc::clone(&self.user.borrow())
+    }
+
+    /// Another user has authenticated on it.
+    pub fn set_user(&self, user: SessionUser) {
+        self.user.replace(Rc::new(user));
+    }
+
     /// Channels it has.
     pub fn channel_count(&self) -> usize {
         self.channels.borrow().len()
     }
 
-    /// A guest's or nobody's session: it has no key, nothing is signed.
+    /// A guest's or nobody's session.
     pub fn is_guest(&self) -> bool {
-        self.kind != LogonKind::User
+        self.user.borrow().kind != LogonKind::User
     }
 
     /// Makes a connection a channel of this session.

@@ -30,13 +30,14 @@ pub struct Tree {
     /// A share or IPC$.
     pub kind: TreeKind,
     /// Whom file calls through it are made as: the session's user, unless the share says otherwise.
+    /// Where a session changes its user, another one takes the tree connect's place.
     pub identity: Arc<Identity>,
     /// TreeConnect.MaximalAccess: what any open through it may have at most.
     pub maximal_access: AccessMask,
     /// Nothing may be changed through it, whatever the user's rights.
     pub read_only: bool,
     /// It was ended: nothing is opened through it any more.
-    pub ended: Cell<bool>,
+    pub ended: Rc<Cell<bool>>,
 }
 
 /// Session.TreeConnectTable.
@@ -103,6 +104,18 @@ impl Trees {
         Ok(tree)
     }
 
+    /// All of them.
+    pub fn all(&self) -> Vec<Rc<Tree>> {
+        self.table.borrow().values().cloned().collect()
+    }
+
+    /// Puts one in the place of the one with its identifier, unless that has ended.
+    pub fn replace(&self, tree: Tree) {
+        if let Some(place) = self.table.borrow_mut().get_mut(&tree.id) {
+            *place = Rc::new(tree);
+        }
+    }
+
     /// Forgets a tree connect.
     pub fn remove(&self, id: TreeId) -> Option<Rc<Tree>> {
         let tree = self.table.borrow_mut().remove(&id)?;
@@ -136,7 +149,7 @@ mod tests {
             identity: Arc::new(identity),
             maximal_access: AccessMask::FILE_ALL_ACCESS,
             read_only: false,
-            ended: Cell::new(false),
+            ended: Default::default(),
         })
     }
 

@@ -26,6 +26,8 @@ GLOBAL = """
     passdb file = {folder}/users
     smbd:FSCTL_SMBTORTURE = yes
     map to guest = bad user
+    # Wrong passwords are tried on purpose, and a test waits a second at most.
+    failed logon delay = 0
 """
 
 SHARE = """
@@ -33,6 +35,7 @@ SHARE = """
     path = {path}
     read only = no
     oplocks = yes
+    guest ok = yes
 """
 
 

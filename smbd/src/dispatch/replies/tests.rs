@@ -30,6 +30,13 @@ fn key() -> Rc<SigningKey> {
     Rc::new(SigningKey::new(SigningAlgorithm::AesCmac, &key))
 }
 
+fn signed() -> Signature {
+    Signature {
+        key: Some(key()),
+        claimed: false,
+    }
+}
+
 fn with_data(data: &[u8]) -> Result<Response, NtStatus> {
     Ok(Response {
         body: vec![17, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -43,19 +50,19 @@ fn a_compound_reply_is_padded_linked_signed_and_granted_credits_at_its_end() {
     let (channel, connection) = connection();
     let buffers = Buffers::default();
     let mut replies = Replies::new(&connection, &buffers, None);
-    replies.add(&request(0, 3), with_data(b"abc"), None, Some(key()), None);
+    replies.add(&request(0, 3), with_data(b"abc"), None, signed(), None);
     replies.add(
         &request(1, 4),
         Err(NtStatus::END_OF_FILE),
         None,
-        Some(key()),
+        signed(),
         None,
     );
     replies.add(
         &request(2, 1),
         Ok(Response::of(vec![4, 0, 0, 0])),
         None,
-        None,
+        Signature::default(),
         None,
     );
     replies.send();
@@ -88,7 +95,13 @@ fn a_reply_that_no_longer_fits_begins_another_message() {
     let buffers = Buffers::default();
     let mut replies = Replies::new(&connection, &buffers, None);
     for id in 0..3 {
-        replies.add(&request(id, 1), with_data(&[7; 100]), None, None, None);
+        replies.add(
+            &request(id, 1),
+            with_data(&[7; 100]),
+            None,
+            Signature::default(),
+            None,
+        );
     }
     replies.send();
     let messages = channel.messages();
@@ -97,7 +110,13 @@ fn a_reply_that_no_longer_fits_begins_another_message() {
 
     let buffers = Buffers::default();
     let mut replies = Replies::new(&connection, &buffers, None);
-    replies.add(&request(3, 1), with_data(&[7; 300]), None, None, None);
+    replies.add(
+        &request(3, 1),
+        with_data(&[7; 300]),
+        None,
+        Signature::default(),
+        None,
+    );
     replies.send();
     let header = Header::decode(&channel.messages()[0]).unwrap();
     assert_eq!(header.status, NtStatus::INSUFFICIENT_RESOURCES);
@@ -108,13 +127,13 @@ fn an_interim_response_grants_the_credits_and_nothing_else() {
     let (channel, connection) = connection();
     let buffers = Buffers::default();
     let mut replies = Replies::new(&connection, &buffers, None);
-    replies.add(&request(0, 1), with_data(b""), None, Some(key()), Some(9));
+    replies.add(&request(0, 1), with_data(b""), None, signed(), Some(9));
     replies.add_interim(&request(1, 5), AsyncId(77));
     replies.add(
         &request(1, 5),
         Err(NtStatus::CANCELLED),
         Some(AsyncId(77)),
-        Some(key()),
+        signed(),
         Some(8),
     );
     replies.send();
@@ -142,10 +161,22 @@ fn a_set_up_response_names_what_it_set_up() {
     let mut response = Response::of(vec![9, 0, 0, 0, 72, 0, 0, 0, 0]);
     response.header.session = Some(SessionId(42));
     response.header.signing_key = Some(key());
-    replies.add(&request(0, 1), Ok(response), None, None, None);
+    replies.add(
+        &request(0, 1),
+        Ok(response),
+        None,
+        Signature::default(),
+        None,
+    );
     let mut response = Response::of(vec![16, 0]);
     response.header.tree = Some(TreeId(6));
-    replies.add(&request(1, 1), Ok(response), None, None, None);
+    replies.add(
+        &request(1, 1),
+        Ok(response),
+        None,
+        Signature::default(),
+        None,
+    );
     replies.send();
     let message = &channel.messages()[0];
     let headers: Vec<_> = Elements::new(message)
@@ -161,7 +192,13 @@ fn an_ended_connection_gets_no_reply() {
     let (channel, connection) = connection();
     let buffers = Buffers::default();
     let mut replies = Replies::new(&connection, &buffers, None);
-    replies.add(&request(0, 1), with_data(b"x"), None, None, None);
+    replies.add(
+        &request(0, 1),
+        with_data(b"x"),
+        None,
+        Signature::default(),
+        None,
+    );
     connection.end("test");
     replies.send();
     assert!(channel.messages().is_empty());

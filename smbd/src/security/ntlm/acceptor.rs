@@ -195,6 +195,8 @@ impl Acceptor {
             return Err(Refusal::OldResponse { user: claim.user });
         }
         let response = NtlmV2Response::parse(&claim.nt_response)?;
+        // Whoever sends a blob that can't be read is told so: it proves nothing either way.
+        let av_pairs = AvPairs::parse(response.av_pairs)?;
 
         // Without a user there is nothing to prove against; the work is done all the same.
         let account = lookup(&claim.user);
@@ -218,7 +220,6 @@ impl Acceptor {
         }
 
         // From here on the blob is what the user's own client made: it stands under the proof.
-        let av_pairs = AvPairs::parse(response.av_pairs)?;
         if av_pairs.flags().contains(AvFlags::MIC_PRESENT)
             && !mic_matches(&claim, message, &exchange, &session_key)
         {
