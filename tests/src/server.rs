@@ -38,6 +38,7 @@ pub struct ServerBuilder {
     shares: Vec<(String, String)>,
     fabric: Option<PathBuf>,
     in_lab: bool,
+    environment: Vec<(String, PathBuf)>,
     /// Shares on a file system of their own, and its size as mount says it.
     volumes: Vec<(String, String)>,
 }
@@ -58,6 +59,12 @@ impl ServerBuilder {
     /// Serves SMB Direct too, on the simulated fabric in this folder, at 10.9.0.1.
     pub fn on_fabric(mut self, fabric: &Path) -> Self {
         self.fabric = Some(fabric.to_owned());
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn environment(mut self, name: &str, value: &Path) -> Self {
+        self.environment.push((name.into(), value.to_owned()));
         self
     }
 
@@ -102,6 +109,7 @@ impl ServerBuilder {
             // smbdirectd makes its sockets there, as a user of its own.
             set_mode(fabric, 0o777);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let process = command
             .arg("--config")
             .arg(folder.path().join("smb.conf"))
@@ -217,6 +225,20 @@ impl Server {
     /// What it logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder().join("smbd.log")).unwrap_or_default()
+    }
+
+    /// Runs `smbd passwd` on its users.
+    pub fn passwd(&self, arguments: &[&str]) {
+        let smbd = lab::binary("smbd").expect("it was started");
+        let output = Command::new(smbd)
+            .arg("--config")
+            .arg(self.folder().join("smb.conf"))
+            .arg("passwd")
+            .args(arguments)
+            .output()
+            .expect("run smbd passwd");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "smbd passwd {arguments:?}: {said}");
     }
 
     /// What `smbd status --json` says.
