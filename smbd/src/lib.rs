@@ -16,6 +16,7 @@ pub mod security;
 pub mod serve;
 pub mod state;
 pub mod status;
+mod stop_point;
 pub mod supervisor;
 pub mod sys;
 pub mod vfs;

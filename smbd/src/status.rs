@@ -84,6 +84,15 @@ fn write_text(report: &StatusReport, out: &mut String) -> std::fmt::Result {
         process(report.zygote),
         process(report.broker)
     )?;
+    match (&report.brokered, report.broker) {
+        (Some(totals), _) => writeln!(
+            out,
+            "  broker: {} clients, {} connections on their way to one, {} opens of {} files",
+            totals.clients, totals.passes, totals.opens, totals.files
+        )?,
+        (None, Some(_)) => writeln!(out, "  broker: it has not answered")?,
+        (None, None) => {}
+    }
     for address in &report.listening {
         writeln!(out, "  tcp   {address}")?;
     }

@@ -21,6 +21,7 @@ use crate::child::{self, ChildStart};
 use crate::config::Config;
 use crate::logging;
 use crate::messaging::ControlLink;
+use crate::stop_point;
 use crate::sys::fork::fork;
 use crate::sys::memory;
 use crate::sys::name_service;
@@ -111,6 +112,7 @@ impl Zygote {
                 kind,
                 preface,
             } => {
+                stop_point::reach("zygote-ordered");
                 // The link checked their number.
                 if let Ok([connection, supervisor, broker]) = <[OwnedFd; 3]>::try_from(descriptors)
                 {
@@ -152,6 +154,7 @@ impl Zygote {
         });
         match forked {
             Ok(pid) => {
+                stop_point::reach("zygote-forked");
                 self.children.insert(child, pid);
                 self.link.send(&FromZygote::Forked { child, pid });
             }

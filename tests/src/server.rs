@@ -38,7 +38,8 @@ pub struct ServerBuilder {
     shares: Vec<(String, String)>,
     fabric: Option<PathBuf>,
     in_lab: bool,
-    environment: Vec<(String, PathBuf)>,
+    /// What its processes find in their environment.
+    environment: Vec<(String, OsString)>,
     /// Shares on a file system of their own, and its size as mount says it.
     volumes: Vec<(String, String)>,
 }
@@ -62,9 +63,9 @@ impl ServerBuilder {
         self
     }
 
-    /// A variable of its environment.
-    pub fn environment(mut self, name: &str, value: &Path) -> Self {
-        self.environment.push((name.into(), value.to_owned()));
+    /// A variable of its processes' environment.
+    pub fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -109,8 +110,8 @@ impl ServerBuilder {
             // smbdirectd makes its sockets there, as a user of its own.
             set_mode(fabric, 0o777);
         }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let process = command
+            .envs(self.environment.iter().cloned())
             .arg("--config")
             .arg(folder.path().join("smb.conf"))
             .stdin(Stdio::null())
@@ -225,20 +226,6 @@ impl Server {
     /// What it logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder().join("smbd.log")).unwrap_or_default()
-    }
-
-    /// Runs `smbd passwd` on its users.
-    pub fn passwd(&self, arguments: &[&str]) {
-        let smbd = lab::binary("smbd").expect("it was started");
-        let output = Command::new(smbd)
-            .arg("--config")
-            .arg(self.folder().join("smb.conf"))
-            .arg("passwd")
-            .args(arguments)
-            .output()
-            .expect("run smbd passwd");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "smbd passwd {arguments:?}: {said}");
     }
 
     /// What `smbd status --json` says.

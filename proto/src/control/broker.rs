@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChildId, ConnectionKind, ControlMessage};
+use super::{ChildId, ConnectionKind, ControlMessage, QueryId};
 
 /// A claim, numbered by the child that makes it.
 #[derive(
@@ -227,6 +227,8 @@ pub enum SupervisorToBroker {
     Child { child: ChildId, resumes: bool },
     /// Every child that resumes has been named: answer as soon as they all sent their state.
     Start,
+    /// Answered by [`BrokerToSupervisor::Status`].
+    QueryStatus { query: QueryId },
 }
 
 /// Broker to supervisor.
@@ -241,6 +243,24 @@ pub enum BrokerToSupervisor {
     End { child: ChildId, reason: String },
     /// Something an administrator should read.
     Problem { text: String },
+    /// Answers [`SupervisorToBroker::QueryStatus`].
+    Status {
+        query: QueryId,
+        totals: BrokerTotals,
+    },
+}
+
+/// What the broker holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BrokerTotals {
+    /// ClientGuids with an owner.
+    pub clients: u64,
+    /// Connections on their way to an owner.
+    pub passes: u64,
+    /// Opens of all children.
+    pub opens: u64,
+    /// Files they are of, those being deleted included.
+    pub files: u64,
 }
 
 impl ControlMessage for ToBroker {

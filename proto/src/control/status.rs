@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::broker::BrokerTotals;
 use super::child::{ChildStatus, NetworkInterface};
 use super::gateway::{ConnectionStatus, GatewayTotals, RdmaInterface};
 
@@ -13,6 +14,8 @@ pub struct StatusReport {
     pub supervisor: i32,
     pub zygote: Option<i32>,
     pub broker: Option<i32>,
+    /// What the broker holds; None when it did not answer in time.
+    pub brokered: Option<BrokerTotals>,
     /// TCP addresses listened on.
     pub listening: Vec<SocketAddr>,
     /// What clients are told.

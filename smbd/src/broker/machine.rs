@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use proto::control::broker::{BrokerToSupervisor, ClaimKey, FromBroker, ToBroker};
+use proto::control::broker::{BrokerToSupervisor, BrokerTotals, ClaimKey, FromBroker, ToBroker};
 use proto::control::{ChildId, MAX_PREFACE};
 
 use super::clients::{Claimed, ClientOffence, Clients};
@@ -248,10 +248,17 @@ impl<C> Machine<C> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Clients, passes, opens, files.
-    pub fn counts(&self) -> [usize; 4] {
+    /// What it holds.
+    pub fn totals(&self) -> BrokerTotals {
         let ((clients, passes), (opens, files)) = (self.clients.counts(), self.files.counts());
-        [clients, passes, opens, files]
+        let [clients, passes, opens, files] =
+            [clients, passes, opens, files].map(|count| count as u64);
+        BrokerTotals {
+            clients,
+            passes,
+            opens,
+            files,
+        }
     }
 
     fn request(

@@ -15,6 +15,7 @@ use shm::link::Datagram;
 
 use super::machine::{Action, Machine};
 use crate::messaging::ControlLink;
+use crate::stop_point;
 use crate::sys::poll::{Interest, Poll, Ready};
 
 /// The supervisor's token; children's are their numbers, which start at 1.
@@ -35,6 +36,7 @@ pub fn run(control: OwnedFd) -> Result<(), SystemError> {
         machine: Machine::default(),
         datagram: Datagram::new(),
         started: Instant::now(),
+        reached: Vec::new(),
     };
     process.run()
 }
@@ -49,6 +51,8 @@ struct Process {
     machine: Machine<OwnedFd>,
     datagram: Datagram,
     started: Instant,
+    /// Stop points of this turn's messages, reached once these have left.
+    reached: Vec<&'static str>,
 }
 
 struct ChildLink {
@@ -80,6 +84,7 @@ impl Process {
             while self.flush()? {
                 self.act();
             }
+            self.reached.drain(..).for_each(stop_point::reach);
         }
     }
 
@@ -106,6 +111,11 @@ impl Process {
                     }
                 }
                 SupervisorToBroker::Start => self.machine.start(self.started.elapsed()),
+                SupervisorToBroker::QueryStatus { query } => {
+                    let totals = self.machine.totals();
+                    self.supervisor
+                        .send(&BrokerToSupervisor::Status { query, totals });
+                }
             }
         }
         if let Err(error) = &outcome
@@ -132,6 +142,11 @@ impl Process {
         let outcome = record
             .link
             .receive(&mut self.datagram, |message, mut descriptors| {
+                match message {
+                    ToBroker::Claim { .. } => stop_point::reach("broker-claim"),
+                    ToBroker::PassAnswer { .. } => stop_point::reach("broker-answer"),
+                    _ => {}
+                }
                 machine.message(child, message, descriptors.pop(), now);
             });
         if let Err(error) = outcome {
@@ -162,6 +177,7 @@ impl Process {
                     let Some(record) = self.children.get_mut(&child) else {
                         continue;
                     };
+                    self.reached.extend(stop_point_of(&message));
                     match connection.map(|connection| duplicate(&connection)) {
                         None => record.link.send(&message),
                         Some(Some(connection)) => {
@@ -215,6 +231,15 @@ impl Process {
             !done,
         )?;
         Ok(found_dead)
+    }
+}
+
+fn stop_point_of(message: &FromBroker) -> Option<&'static str> {
+    match message {
+        FromBroker::Pass { .. } => Some("broker-passed"),
+        FromBroker::Claimed { .. } => Some("broker-claimed"),
+        FromBroker::HandedOver { .. } => Some("broker-handed-over"),
+        _ => None,
     }
 }
 

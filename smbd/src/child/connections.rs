@@ -16,6 +16,7 @@ use crate::channel::{self, Channel, Reading, RelayChannel, TcpChannel};
 use crate::handlers;
 use crate::messaging::{Claim, ClaimRequest};
 use crate::state::{Connection, Open, Session};
+use crate::stop_point;
 
 /// Of a client's connections, those on which no session is authenticated yet.
 const MAX_UNAUTHENTICATED: usize = 16;
@@ -50,16 +51,18 @@ impl Child {
     }
 
     /// Whether another connection, passed by the broker, is taken. A process whose last connection
-    /// has just ended takes it too: a client that reconnects must not find a closed door.
-    pub(super) fn judge_pass(&self, shutdown: bool) -> PassAnswer {
+    /// has just ended takes it too: a client that reconnects must not find a closed door. `accepted`:
+    /// how many were taken and are not served yet.
+    pub(super) fn judge_pass(&self, accepted: usize, shutdown: bool) -> PassAnswer {
         let connections = self.connections.borrow();
         let unauthenticated = connections
             .values()
             .filter(|connection| !connection.is_authenticated())
-            .count();
+            .count()
+            + accepted;
         if shutdown {
             PassAnswer::Refused(Refusal::Ending)
-        } else if connections.len() >= MAX_CONNECTIONS as usize {
+        } else if connections.len() + accepted >= MAX_CONNECTIONS as usize {
             PassAnswer::Refused(Refusal::TooManyConnections)
         } else if unauthenticated >= MAX_UNAUTHENTICATED {
             PassAnswer::Refused(Refusal::TooManyUnauthenticated)
@@ -68,8 +71,7 @@ impl Child {
         }
     }
 
-    /// Finds out whether this process serves the connection, and reads on if so. 2.0.2 has no
-    /// ClientGuid (MS-SMB2 2.2.3), and zeros name nobody: such connections stay where they are. An error is the
+    /// Finds out whether this process serves the connection, and reads on if so. An error is the
     /// answer to its NEGOTIATE; a connection that went to another process is ended without one.
     pub async fn claim(
         &self,
@@ -77,12 +79,14 @@ impl Child {
         client_guid: Guid,
         dialect: Dialect,
     ) -> Result<(), NtStatus> {
-        // A client of 2.0.2 has no ClientGuid (MS-SMB2 3.3.5.4); what stands there is nobody's.
+        // A client of 2.0.2 has no ClientGuid (MS-SMB2 3.3.5.4); what stands there is nobody's. Zeros
+        // are nobody's either.
         let owned = connection.claimed.get()
             || !self.config.global.server_multi_channel_support
             || client_guid == Guid::ZERO
             || dialect == Dialect::Smb202;
         if !owned {
+            stop_point::reach("child-negotiating");
             let duplicate = connection
                 .channel
                 .descriptor()
@@ -99,8 +103,12 @@ impl Child {
                 preface: connection.channel.preface(),
             };
             match self.broker.claim(request, duplicate).await {
-                Claim::Owner(_) => connection.claimed.set(true),
+                Claim::Owner(_) => {
+                    stop_point::reach("child-owner");
+                    connection.claimed.set(true);
+                }
                 Claim::HandedOver => {
+                    stop_point::reach("child-handed-over");
                     connection.hand_over();
                     return Err(NtStatus::CONNECTION_DISCONNECTED);
                 }

@@ -17,6 +17,7 @@ use crate::dispatch;
 use crate::handlers::oplock_break;
 use crate::messaging::{Broker, PassedConnection, Supervisor, SupervisorEvent};
 use crate::state::{Connection, Sessions};
+use crate::stop_point;
 use crate::sys::identity;
 use crate::sys::memory;
 use crate::sys::poll::{Interest, Poll, Ready};
@@ -43,13 +44,15 @@ const TASKS_LIMIT: Duration = Duration::from_secs(30);
 
 /// The loop and what it waits on.
 pub(super) struct EventLoop {
-    child: Rc<Child>,
+    pub(super) child: Rc<Child>,
     executor: LocalPool,
     poll: Poll,
     served: HashMap<u64, Served>,
     broker_interest: Option<Interest>,
     supervisor_interest: Option<Interest>,
-    shutdown: bool,
+    /// Passed connections whose acceptance has not left yet.
+    pub(super) accepted: Vec<PassedConnection>,
+    pub(super) shutdown: bool,
     /// When something last happened, until memory was given back since.
     active_since_relaxed: Option<Instant>,
 }
@@ -63,6 +66,8 @@ struct Served {
     heard_from: bool,
     interest: Interest,
     unsent: bool,
+    /// Its NEGOTIATE is answered.
+    negotiated: bool,
     /// Since when it is ending: what it owes is being sent, or smbdirectd lets go of its memory.
     ending_since: Option<Instant>,
     logged: bool,
@@ -100,6 +105,7 @@ impl EventLoop {
             served: HashMap::new(),
             broker_interest: None,
             supervisor_interest: None,
+            accepted: Vec::new(),
             shutdown: false,
             active_since_relaxed: Some(Instant::now()),
         };
@@ -119,7 +125,7 @@ impl EventLoop {
         let mut idle_since = None;
         loop {
             self.finish_turn();
-            if self.served.is_empty() {
+            if self.served.is_empty() && self.accepted.is_empty() {
                 let since = *idle_since.get_or_insert_with(Instant::now);
                 let tasks = self.child.tasks.get();
                 if tasks == 0 || since.elapsed() > TASKS_LIMIT {
@@ -170,6 +176,7 @@ impl EventLoop {
 
     /// Everything that follows events: tasks, limits, flushes, what to wait for next.
     fn finish_turn(&mut self) {
+        self.take_accepted();
         self.executor.run_until_stalled();
         let now = Instant::now();
         let tokens: Vec<u64> = self.served.keys().copied().collect();
@@ -186,13 +193,14 @@ impl EventLoop {
             POOL => self.child.pool.complete(),
             BROKER => {
                 for passed in self.child.broker.on_readable() {
-                    self.take_passed(passed);
+                    self.judge_passed(passed);
                 }
                 for open in self.child.broker.oplock_breaks() {
                     oplock_break::begin(&self.child, open);
                 }
                 if self.child.broker.with_descriptor(|_| ()).is_none() {
                     self.broker_interest = None;
+                    self.give_back_accepted();
                 }
             }
             SUPERVISOR => self.supervisor_events(),
@@ -214,6 +222,7 @@ impl EventLoop {
                     self.child.interfaces.replace(list);
                 }
                 SupervisorEvent::Broker(link) => {
+                    self.give_back_accepted();
                     self.child.broker.reconnect(link);
                     self.broker_interest = None;
                 }
@@ -237,29 +246,8 @@ impl EventLoop {
         }
     }
 
-    fn take_passed(&mut self, passed: PassedConnection) {
-        let answer = self.child.judge_pass(self.shutdown);
-        self.child.broker.answer(passed.claim, answer);
-        if let proto::control::broker::PassAnswer::Refused(reason) = answer {
-            tracing::warn!(%reason, "a connection passed to this process is refused");
-            return;
-        }
-        let connected = self.child.connect(passed.kind, passed.connection);
-        let served = connected.and_then(|connection| {
-            connection.claimed.set(true);
-            self.serve(&connection).map(|()| connection)
-        });
-        match served {
-            Ok(connection) => self.replay(&connection, &passed.preface),
-            Err(error) => {
-                tracing::error!(%error, "a connection passed to this process can't be served");
-                self.child.broker.channel_closed();
-            }
-        }
-    }
-
     /// Reads what another process read of a connection, as if it had just arrived.
-    fn replay(&mut self, connection: &Rc<Connection>, preface: &[u8]) {
+    pub(super) fn replay(&mut self, connection: &Rc<Connection>, preface: &[u8]) {
         let child = Rc::clone(&self.child);
         let outcome = connection.channel.replay(preface, &mut |message| {
             dispatch::deliver_first(&child, connection, message);
@@ -269,7 +257,7 @@ impl EventLoop {
         }
     }
 
-    fn serve(&mut self, connection: &Rc<Connection>) -> Result<(), SystemError> {
+    pub(super) fn serve(&mut self, connection: &Rc<Connection>) -> Result<(), SystemError> {
         let token = FIRST_CONNECTION + connection.id;
         self.poll
             .add(connection.channel.descriptor(), token, Interest::Read)?;
@@ -282,6 +270,7 @@ impl EventLoop {
                 heard_from: false,
                 interest: Interest::Read,
                 unsent: false,
+                negotiated: false,
                 ending_since: None,
                 logged: false,
             },
@@ -347,6 +336,10 @@ impl EventLoop {
             false => channel.flush(),
         };
         served.unsent = !matches!(flushed, Ok(true));
+        if !served.unsent && !served.negotiated && connection.negotiated.get().is_some() {
+            served.negotiated = true;
+            stop_point::reach("owner-answered");
+        }
         if let Err(error) = &flushed {
             connection.end(error.to_string());
         }

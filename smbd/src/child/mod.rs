@@ -7,6 +7,7 @@
 mod connections;
 mod event_loop;
 mod identity;
+mod passes;
 mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -26,6 +27,7 @@ use crate::channel::{Buffers, SharedRegion};
 use crate::config::Config;
 use crate::messaging::{Broker, Supervisor};
 use crate::state::{Connection, Oplocks, Sessions};
+use crate::stop_point;
 use crate::sys::pool::Pool;
 
 pub use identity::{ServerIdentity, now};
@@ -84,6 +86,7 @@ pub struct Child {
 /// Serves until the last connection is gone; the exit status of the process.
 pub fn run(start: ChildStart) -> i32 {
     let id = start.id;
+    stop_point::reach("child-started");
     match event_loop::EventLoop::start(start) {
         Ok(event_loop) => event_loop.run(),
         Err(error) => {

@@ -221,6 +221,14 @@ impl Broker {
         self.state.borrow_mut().datagram.release();
     }
 
+    /// Whether everything said to the broker has left: it has it, if it lives.
+    pub fn is_told(&self) -> bool {
+        match self.state.borrow_mut().link.as_mut() {
+            Some(link) => link.flush().unwrap_or(false),
+            None => false,
+        }
+    }
+
     /// Goes on with a restarted broker: it gets this process's state and every open request.
     pub fn reconnect(&self, socket: OwnedFd) {
         let state = &mut *self.state.borrow_mut();
@@ -261,6 +269,15 @@ impl Broker {
             }
         }
         state.send(&ToBroker::PassAnswer { claim, answer });
+    }
+
+    /// An acceptance did not reach the broker, which is gone: the next one asks again.
+    pub fn forget_pass(&self, claim: ClaimKey) {
+        let state = &mut *self.state.borrow_mut();
+        state.taken.retain(|taken| *taken != claim);
+        if let Some(owner) = state.owner.as_mut() {
+            owner.channels = owner.channels.saturating_sub(1);
+        }
     }
 
     /// One of the client's connections (claimed or passed) ended.

@@ -6,7 +6,6 @@
 //! arguments.
 
 pub mod encryption;
-pub mod kerberos;
 pub mod keys;
 pub mod ntlm;
 pub mod signing;

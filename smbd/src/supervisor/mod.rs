@@ -255,6 +255,7 @@ impl Supervisor {
         } else if self.broker.pid == Some(pid) {
             self.on_broker();
             self.broker.ended(end, now);
+            self.status.broker_ended();
         } else if self.gateway.pid == Some(pid) {
             self.on_gateway();
             self.gateway.ended(end, now);
@@ -395,6 +396,9 @@ impl Supervisor {
                     self.kill_child(child);
                 }
                 BrokerToSupervisor::Problem { text } => tracing::warn!("broker: {text}"),
+                BrokerToSupervisor::Status { query, totals } => self
+                    .status
+                    .broker_answered(query, |report| report.brokered = Some(totals)),
             }
         }
     }

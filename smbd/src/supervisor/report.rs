@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use proto::control::broker::SupervisorToBroker;
 use proto::control::child::ToChild;
 use proto::control::gateway::ToGateway;
 use proto::control::status::{ChildReport, GatewayReport, StatusReport};
 
 use super::Supervisor;
+use super::status::Asked;
 
 impl Supervisor {
     pub(super) fn on_status(&mut self) {
@@ -33,10 +35,14 @@ impl Supervisor {
             if let Some(link) = self.gateway.link() {
                 link.send(&ToGateway::QueryStatus { query });
             }
+            if let Some(link) = self.broker.link() {
+                link.send(&SupervisorToBroker::QueryStatus { query });
+            }
             let report = StatusReport {
                 supervisor: i32::try_from(std::process::id()).unwrap_or_default(),
                 zygote: self.zygote.pid,
                 broker: self.broker.pid,
+                brokered: None,
                 listening: self.listeners.values().map(|found| found.address).collect(),
                 interfaces: self.offered.clone(),
                 children: reports,
@@ -46,8 +52,12 @@ impl Supervisor {
                     ..GatewayReport::default()
                 }),
             };
-            let gateway = self.gateway.is_linked();
-            self.status.expect(query, report, asked, gateway, now);
+            let asked = Asked {
+                children: asked,
+                gateway: self.gateway.is_linked(),
+                broker: self.broker.is_linked(),
+            };
+            self.status.expect(query, report, asked, now);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::stop_point;
+
 /// A service that ran this long had started well.
 const SETTLED: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(30);
@@ -26,7 +28,7 @@ impl Restart {
         let settled = self
             .started
             .is_some_and(|started| now.duration_since(started) >= SETTLED);
-        if settled {
+        if settled || stop_point::are_wanted() {
             self.failures = 0;
         }
         let delay = match self.failures {

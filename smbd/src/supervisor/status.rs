@@ -1,4 +1,4 @@
-//! The status socket: `smbd status` connects, every child and smbdirectd is asked, and whatever
+//! The status socket: `smbd status` connects, every child, the broker and smbdirectd are asked, and whatever
 //! has come after a second at most is written as one report.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,11 +39,18 @@ struct Asker {
     state: State,
 }
 
+/// Who has not answered a query yet.
+#[derive(Debug, Default)]
+pub struct Asked {
+    pub children: BTreeSet<ChildId>,
+    pub gateway: bool,
+    pub broker: bool,
+}
+
 enum State {
     Waiting {
         report: Box<StatusReport>,
-        children: BTreeSet<ChildId>,
-        gateway: bool,
+        asked: Asked,
         until: Instant,
     },
     Writing {
@@ -98,8 +105,7 @@ impl StatusSocket {
         let query = QueryId(self.last);
         let state = State::Waiting {
             report: Box::default(),
-            children: BTreeSet::new(),
-            gateway: false,
+            asked: Asked::default(),
             until: now,
         };
         self.askers.insert(query, Asker { socket, state });
@@ -107,19 +113,11 @@ impl StatusSocket {
     }
 
     /// Waits for these answers.
-    pub fn expect(
-        &mut self,
-        query: QueryId,
-        report: StatusReport,
-        children: BTreeSet<ChildId>,
-        gateway: bool,
-        now: Instant,
-    ) {
+    pub fn expect(&mut self, query: QueryId, report: StatusReport, asked: Asked, now: Instant) {
         if let Some(asker) = self.askers.get_mut(&query) {
             asker.state = State::Waiting {
                 report: Box::new(report),
-                children,
-                gateway,
+                asked,
                 until: now + LIMIT,
             };
         }
@@ -132,10 +130,8 @@ impl StatusSocket {
         child: ChildId,
         fill: impl FnOnce(&mut StatusReport),
     ) {
-        if let Some(State::Waiting {
-            report, children, ..
-        }) = self.askers.get_mut(&query).map(|asker| &mut asker.state)
-            && children.remove(&child)
+        if let Some((report, asked)) = self.waiting(query)
+            && asked.children.remove(&child)
         {
             fill(report);
         }
@@ -143,10 +139,17 @@ impl StatusSocket {
 
     /// smbdirectd's answer to this query.
     pub fn gateway_answered(&mut self, query: QueryId, fill: impl FnOnce(&mut StatusReport)) {
-        if let Some(State::Waiting {
-            report, gateway, ..
-        }) = self.askers.get_mut(&query).map(|asker| &mut asker.state)
-            && std::mem::take(gateway)
+        if let Some((report, asked)) = self.waiting(query)
+            && std::mem::take(&mut asked.gateway)
+        {
+            fill(report);
+        }
+    }
+
+    /// The broker's answer to this query.
+    pub fn broker_answered(&mut self, query: QueryId, fill: impl FnOnce(&mut StatusReport)) {
+        if let Some((report, asked)) = self.waiting(query)
+            && std::mem::take(&mut asked.broker)
         {
             fill(report);
         }
@@ -154,18 +157,32 @@ impl StatusSocket {
 
     /// A child is gone: nobody waits for it.
     pub fn child_ended(&mut self, child: ChildId) {
-        for asker in self.askers.values_mut() {
-            if let State::Waiting { children, .. } = &mut asker.state {
-                children.remove(&child);
-            }
-        }
+        self.all_waiting(|asked| {
+            asked.children.remove(&child);
+        });
     }
 
     /// smbdirectd is gone.
     pub fn gateway_ended(&mut self) {
+        self.all_waiting(|asked| asked.gateway = false);
+    }
+
+    /// The broker is gone.
+    pub fn broker_ended(&mut self) {
+        self.all_waiting(|asked| asked.broker = false);
+    }
+
+    fn waiting(&mut self, query: QueryId) -> Option<(&mut StatusReport, &mut Asked)> {
+        match &mut self.askers.get_mut(&query)?.state {
+            State::Waiting { report, asked, .. } => Some((report, asked)),
+            State::Writing { .. } => None,
+        }
+    }
+
+    fn all_waiting(&mut self, change: impl Fn(&mut Asked)) {
         for asker in self.askers.values_mut() {
-            if let State::Waiting { gateway, .. } = &mut asker.state {
-                *gateway = false;
+            if let State::Waiting { asked, .. } = &mut asker.state {
+                change(asked);
             }
         }
     }
@@ -190,12 +207,12 @@ impl Asker {
     fn write(&mut self, now: Instant) -> bool {
         if let State::Waiting {
             report,
-            children,
-            gateway,
+            asked,
             until,
         } = &self.state
         {
-            if now < *until && (*gateway || !children.is_empty()) {
+            let complete = asked.children.is_empty() && !asked.gateway && !asked.broker;
+            if now < *until && !complete {
                 return true;
             }
             self.state = State::Writing {

@@ -168,6 +168,11 @@ impl Connection {
             .ok_or_else(|| ClientError::Local("this transport has no RDMA".into()))
     }
 
+    /// Replies that came and that nobody asked for.
+    pub fn strays(&self) -> usize {
+        self.early.values().map(Vec::len).sum()
+    }
+
     /// Credits the server has granted and that are unused.
     pub fn credits(&self) -> u32 {
         self.credits

@@ -7,9 +7,11 @@ use fabric::rdma::Fabric;
 use proto::smb2::Guid;
 use tempfile::TempDir;
 
+use super::stop_points::StopPoints;
 use crate::client::simulated::{Behaviour, SmbDirect};
 use crate::client::{ClientError, Connection, Offer, Tcp};
 use crate::hazards::{ADDRESS, Ground, Scene};
+use crate::server::Server;
 
 pub use crate::hazards::guid;
 
@@ -26,14 +28,23 @@ pub enum Way {
 pub struct Stage {
     scene: Scene,
     fabric: TempDir,
+    pub(super) stop_points: StopPoints,
 }
 
 impl Stage {
     /// Starts it and waits until it listens. `None`, noted as a skip, where it cannot run.
     pub fn start() -> Option<Stage> {
         let fabric = tempfile::tempdir().expect("a temporary folder");
-        let scene = Scene::start(Ground::Fabric(fabric.path().to_owned()))?;
-        Some(Stage { scene, fabric })
+        let stop_points = StopPoints::new();
+        let builder = Server::builder()
+            .share("share", "    read only = no")
+            .environment("SMBDIRECT_STOP_POINTS", stop_points.path());
+        let scene = Scene::start_as(builder, Ground::Fabric(fabric.path().to_owned()))?;
+        Some(Stage {
+            scene,
+            fabric,
+            stop_points,
+        })
     }
 
     /// A connection on which the usual things are negotiated under this ClientGuid.
@@ -63,6 +74,11 @@ impl Stage {
                 )?))
             }
         }
+    }
+
+    /// Ends it, with all it started.
+    pub fn stop(self) {
+        self.scene.stop();
     }
 
     /// From now on this thread's RDMA device is that host's.

@@ -20,7 +20,7 @@ use crate::client::{ClientError, RdmaTransport, Transport, simulated, verbs};
 
 pub use client::{RdmaClient, Sending, guid, pattern};
 pub use load::Load;
-pub use scene::{ADDRESS, PATIENCE, Scene, results, signal};
+pub use scene::{ADDRESS, Held, PATIENCE, Process, Scene, family, results, signal};
 pub use strace::Strace;
 
 /// Where the server runs, and what its clients' devices are.

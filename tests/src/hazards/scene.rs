@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use proto::control::broker::BrokerTotals;
 use proto::control::status::StatusReport;
 use proto::smb2::Guid;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Ground, Load, RdmaClient};
-use crate::server::Server;
+use crate::server::{Server, ServerBuilder};
 
 /// Where it is reached over RDMA.
 pub const ADDRESS: &str = "10.9.0.1";
@@ -29,6 +30,8 @@ pub struct Held {
     queue_pairs: u64,
     memory_regions: u64,
     pinned_bytes: u64,
+    /// Clients, opens and connections on their way to an owner.
+    brokered: BrokerTotals,
     /// Processes by name, children included.
     processes: BTreeMap<String, usize>,
     /// Open descriptors of those that live as long as the server.
@@ -39,6 +42,11 @@ impl Scene {
     /// Starts it and waits until it listens for RDMA. `None`, noted as a skip, where it cannot run.
     pub fn start(ground: Ground) -> Option<Scene> {
         let builder = Server::builder().share("share", "    read only = no");
+        Scene::start_as(builder, ground)
+    }
+
+    /// As [`Scene::start`], a server of one's own making.
+    pub fn start_as(builder: ServerBuilder, ground: Ground) -> Option<Scene> {
         let builder = match &ground {
             Ground::Lab => builder.in_lab(),
             Ground::Fabric(folder) => builder.on_fabric(folder),
@@ -144,6 +152,7 @@ impl Scene {
             queue_pairs: totals.queue_pairs,
             memory_regions: totals.memory_regions,
             pinned_bytes: totals.pinned_bytes,
+            brokered: report.brokered?,
             processes: processes(report.supervisor),
             descriptors,
         })
@@ -207,36 +216,54 @@ fn descriptors(pid: i32) -> Option<usize> {
 
 /// A process and all it started, by name; one that has ended and was not waited for counts too.
 fn processes(root: i32) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for process in family(root) {
+        *found.entry(process.name).or_default() += 1;
+    }
+    found
+}
+
+/// A process as `/proc` shows it.
+#[derive(Debug, Clone)]
+pub struct Process {
+    pub pid: i32,
+    pub parent: i32,
+    pub name: String,
+    /// R, S, T (stopped), Z (ended and not waited for) …
+    pub state: char,
+}
+
+/// A process and all it started.
+pub fn family(root: i32) -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").expect("/proc");
-    let all: Vec<(i32, i32, String)> = entries
+    let mut all: Vec<Process> = entries
         .flatten()
         .filter_map(|entry| identity(&entry.path()))
         .collect();
     let mut family = BTreeSet::from([root]);
     loop {
         let known = family.len();
-        let children = all.iter().filter(|(_, parent, _)| family.contains(parent));
-        let children: Vec<i32> = children.map(|(pid, _, _)| *pid).collect();
+        let children = all.iter().filter(|found| family.contains(&found.parent));
+        let children: Vec<i32> = children.map(|found| found.pid).collect();
         family.extend(children);
         if family.len() == known {
             break;
         }
     }
-    let mut found = BTreeMap::new();
-    for (pid, _, name) in all {
-        if family.contains(&pid) {
-            *found.entry(name).or_default() += 1;
-        }
-    }
-    found
+    all.retain(|found| family.contains(&found.pid));
+    all
 }
 
-/// A process's number, its parent's and its name.
-fn identity(process: &Path) -> Option<(i32, i32, String)> {
+fn identity(process: &Path) -> Option<Process> {
     // pid (name) state parent …
     let stat = std::fs::read_to_string(process.join("stat")).ok()?;
     let (pid, rest) = stat.split_once(" (")?;
     let (name, rest) = rest.rsplit_once(") ")?;
-    let parent = rest.split_whitespace().nth(1)?;
-    Some((pid.parse().ok()?, parent.parse().ok()?, name.to_owned()))
+    let mut words = rest.split_whitespace();
+    Some(Process {
+        pid: pid.parse().ok()?,
+        name: name.to_owned(),
+        state: words.next()?.chars().next()?,
+        parent: words.next()?.parse().ok()?,
+    })
 }

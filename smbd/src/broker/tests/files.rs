@@ -76,7 +76,7 @@ fn a_closed_or_dead_open_is_in_nobodys_way() {
     broker.dies(2);
     assert_eq!(broker.open(3, 1, exclusive), granted(1, false));
     broker.dies(3);
-    assert_eq!(broker.machine.counts(), [0; 4]);
+    assert_eq!(broker.counts(), [0; 4]);
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_holder_that_dies_releases_its_oplock_and_a_waiter_that_dies_waits_no_more()
     assert_eq!(broker.dies(2), []);
     assert_eq!(broker.dies(1), [(3, got(1, Oplock::Batch), None)]);
     broker.say(3, close(1));
-    assert_eq!(broker.machine.counts(), [0; 4]);
+    assert_eq!(broker.counts(), [0; 4]);
 }
 
 #[test]

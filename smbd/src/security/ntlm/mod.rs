@@ -10,7 +10,6 @@ mod initiator;
 mod message;
 mod response;
 mod signature;
-mod target;
 #[cfg(test)]
 mod tests;
 
@@ -22,4 +21,3 @@ pub use message::{
 };
 pub use response::{NtHash, SessionKey};
 pub use signature::MessageSignatures;
-pub use target::{NameHardening, TargetCheck};
