@@ -7,6 +7,7 @@ mod folder;
 mod handoff;
 mod processes;
 mod relay;
+mod setup;
 mod transfer;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use proto::smb2::Guid;
 use tests::client::{ClientError, Connection, Offer, Session, Tcp, Tree};
 
 use processes::ProcessTree;
+use transfer::Protection;
 
 #[derive(Parser)]
 #[command(about = "Measures an SMB server on loopback")]
@@ -60,6 +62,16 @@ enum Figures {
         /// What is sent.
         #[arg(long)]
         file: PathBuf,
+        /// This protection alone; all of them without it.
+        #[arg(long)]
+        protection: Option<Protection>,
+    },
+    /// Clients that log on, one after the other.
+    Setup {
+        #[command(flatten)]
+        target: Target,
+        #[arg(long, default_value_t = 300)]
+        count: u32,
     },
     /// Connections of a client that has a process already, and what an idle client's process takes.
     Handoff {
@@ -137,7 +149,9 @@ fn main() {
             target,
             smbclient,
             file,
-        } => transfer::measure(&target, &smbclient, &file),
+            protection,
+        } => transfer::measure(&target, &smbclient, &file, protection),
+        Figures::Setup { target, count } => setup::measure(&target, count),
         Figures::Handoff { target, count } => handoff::measure(&target, count),
         Figures::Relay { count } => relay::measure(count),
     };

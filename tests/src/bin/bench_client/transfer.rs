@@ -9,13 +9,37 @@ use super::{Phase, Target};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// What each figure's key begins with, and what smbclient is told.
-const PROTECTIONS: [(&str, &str); 3] =
-    [("", "off"), ("signed_", "sign"), ("encrypted_", "encrypt")];
+/// What guards the messages on their way, as smbclient is told.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protection {
+    Off,
+    Sign,
+    Encrypt,
+}
 
-pub fn measure(target: &Target, smbclient: &Path, file: &Path) -> Result<(), ClientError> {
+impl Protection {
+    /// What each figure's key begins with, and what smbclient is told.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Protection::Off => ("", "off"),
+            Protection::Sign => ("signed_", "sign"),
+            Protection::Encrypt => ("encrypted_", "encrypt"),
+        }
+    }
+}
+
+pub fn measure(
+    target: &Target,
+    smbclient: &Path,
+    file: &Path,
+    only: Option<Protection>,
+) -> Result<(), ClientError> {
     let bytes = std::fs::metadata(file)?.len();
-    for (prefix, protection) in PROTECTIONS {
+    for protection in [Protection::Off, Protection::Sign, Protection::Encrypt] {
+        if only.is_some_and(|only| only != protection) {
+            continue;
+        }
+        let (prefix, protection) = protection.names();
         let put = format!("put {} large", file.display());
         for (key, command) in [("put", put.as_str()), ("get", "get large /dev/null")] {
             let phase = Phase::measure(target, || {
