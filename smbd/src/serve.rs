@@ -9,6 +9,7 @@ use shm::SystemError;
 use tracing::Level;
 
 use crate::config::{Config, ConfigErrors, DEFAULT_PATH, LogLevel, NameMatch, Share};
+use crate::security::kerberos::TicketError;
 use crate::security::users::UserFile;
 use crate::sys::fork::take_control;
 use crate::sys::privilege::{Account, become_account, hold_secrets};
@@ -41,6 +42,8 @@ pub enum ServeError {
     NoUser { user: String },
     #[error(transparent)]
     UserFile(#[from] crate::security::users::UserFileError),
+    #[error("Kerberos (kerberos method): {0}")]
+    Kerberos(#[from] TicketError),
     #[error(transparent)]
     System(#[from] SystemError),
 }
@@ -105,6 +108,10 @@ pub fn serve(arguments: &ServeArguments) -> Result<(), ServeError> {
     let config = arguments.load()?;
     logging::init("supervisor", level(config.global.log_level));
     check_users(arguments, &config)?;
+    #[cfg(feature = "kerberos")]
+    if config.global.has_kerberos() {
+        crate::sys::gssapi::Keytab::new(config.global.keytab()).check()?;
+    }
     if !rustix::process::geteuid().is_root() {
         tracing::warn!(
             "not root: clients can act as this user only, and ports below 1024 are out of reach"

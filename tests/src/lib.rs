@@ -6,5 +6,6 @@ pub mod gateway;
 pub mod handoff;
 pub mod hazards;
 pub mod lab;
+pub mod realm;
 pub mod refusals;
 pub mod server;

@@ -228,6 +228,20 @@ impl Server {
         std::fs::read_to_string(self.folder().join("smbd.log")).unwrap_or_default()
     }
 
+    /// Runs `smbd passwd` on its users.
+    pub fn passwd(&self, arguments: &[&str]) {
+        let smbd = lab::binary("smbd").expect("it was started");
+        let output = Command::new(smbd)
+            .arg("--config")
+            .arg(self.folder().join("smb.conf"))
+            .arg("passwd")
+            .args(arguments)
+            .output()
+            .expect("run smbd passwd");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "smbd passwd {arguments:?}: {said}");
+    }
+
     /// What `smbd status --json` says.
     pub fn status(&self) -> String {
         let smbd = lab::binary("smbd").expect("it was started");

@@ -29,7 +29,8 @@ pub use report::{CheckReport, check_config, describe_parameters};
 pub use transports::{Transport, TransportSpec, Transports};
 pub use users::{NameMatch, ShareRight};
 pub use values::{
-    CaseSensitive, LogLevel, MapToGuest, Protocol, RdmaDevices, ServerEncryption, ServerSigning,
+    CaseSensitive, KerberosMethod, LogLevel, MapToGuest, NtlmAuth, Protocol, RdmaDevices,
+    ServerEncryption, ServerNameHardening, ServerSigning,
 };
 
 use crate::security::ntlm::ServerNames;
@@ -167,6 +168,22 @@ impl Config {
                 ),
             );
         }
+        let dedicated = global.kerberos_method == KerberosMethod::DedicatedKeytab;
+        let has_file = !global.dedicated_keytab_file.as_os_str().is_empty();
+        if dedicated != has_file {
+            problems.add(
+                line("kerberos method").or(line("dedicated keytab file")),
+                "kerberos method = dedicated keytab and dedicated keytab file = /… need each other"
+                    .into(),
+            );
+        }
+        if global.ntlm_auth == NtlmAuth::Disabled && !global.has_kerberos() {
+            problems.add(
+                line("ntlm auth"),
+                "ntlm auth = disabled lets nobody in without Kerberos; set kerberos method to a keytab"
+                    .into(),
+            );
+        }
         if self.rdma.memory_per_client > self.rdma.memory_budget {
             problems.add(
                 line("rdma memory per client").or(line("rdma memory budget")),
@@ -227,6 +244,17 @@ impl Global {
             dns_domain: dns_domain.unwrap_or_default(),
             dns_name,
         }
+    }
+
+    /// Whether tickets are accepted.
+    pub fn has_kerberos(&self) -> bool {
+        cfg!(feature = "kerberos") && self.kerberos_method != KerberosMethod::SecretsOnly
+    }
+
+    /// The keytab that is not the system's, if it isn't.
+    pub fn keytab(&self) -> Option<PathBuf> {
+        (self.kerberos_method == KerberosMethod::DedicatedKeytab)
+            .then(|| self.dedicated_keytab_file.clone())
     }
 
     /// Where users and their hashes stand.

@@ -239,6 +239,20 @@ parameters! {
         "most requests a client may have under way on a connection";
     map_to_guest: MapToGuest = "never", "map to guest", Global, map_to_guest, example "bad user":
         "who becomes the guest account: never, or bad user (users that do not exist)";
+    restrict_anonymous: u32 = "0", "restrict anonymous", Global, number::<0, 2>, example "2":
+        "2 lets nobody in without a name; 0 and 1 do where map to guest makes guests";
+    ntlm_auth: NtlmAuth = "ntlmv2-only", "ntlm auth", Global, ntlm_auth, example "ntlmv2-only":
+        "which passwords' proofs are accepted: ntlmv2-only, or disabled (Kerberos alone)";
+    kerberos_method: KerberosMethod = "secrets only", "kerberos method", Global, kerberos_method, example "system keytab":
+        "whose keys judge Kerberos tickets: secrets only (none, so no Kerberos), system keytab, dedicated keytab";
+    dedicated_keytab_file: PathBuf = "", "dedicated keytab file", Global, optional_file, example "":
+        "the keytab of kerberos method = dedicated keytab, root's alone";
+    realm: String = "", "realm", Global, realm, example "EXAMPLE.ORG":
+        "Kerberos realm whose users log on by their names; empty is by auth_to_local of krb5.conf";
+    server_name_hardening: ServerNameHardening = "off", "server name hardening", Global, server_name_hardening, example "required":
+        "whether the server a client's NTLM proof names must be this one: off, if_present, required";
+    netbios_aliases: Vec<String> = "", "netbios aliases" | "additional dns hostnames", Global, host_names, example "files, files.example.org":
+        "further names of this server, for server name hardening";
     guest_account: String = "nobody", "guest account", Global, account, example "ftp":
         "Unix account of guests";
     failed_logon_delay: u32 = "2", "failed logon delay", Global, number::<0, 60>, example "5":

@@ -55,6 +55,9 @@ show_as_displayed!(
     ServerSigning,
     Protocol,
     MapToGuest,
+    NtlmAuth,
+    KerberosMethod,
+    ServerNameHardening,
     CaseSensitive,
     LogLevel,
     RdmaDevices
@@ -85,6 +88,25 @@ pub(super) fn account(text: &str) -> Result<String, String> {
         return Err("allowed is one account's name or number".into());
     }
     Ok(text.to_owned())
+}
+
+/// Names of this machine: one or several, letters' case aside.
+pub(super) fn host_names(text: &str) -> Result<Vec<String>, String> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let names = list(text)?;
+    match names.iter().all(|name| name.chars().all(allowed)) {
+        true => Ok(names),
+        false => Err("allowed are names of hosts, with letters, digits and - _ .".into()),
+    }
+}
+
+/// A Kerberos realm, or nothing.
+pub(super) fn realm(text: &str) -> Result<String, String> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    match text.chars().all(allowed) {
+        true => Ok(text.to_owned()),
+        false => Err("allowed is a realm such as EXAMPLE.ORG".into()),
+    }
 }
 
 /// A NetBIOS name, or nothing.
@@ -290,6 +312,32 @@ words! {
     Never = "never",
     /// A client naming a user that does not exist. A wrong password is refused all the same.
     BadUser = "bad user",
+}
+
+words! {
+    /// Whether passwords are a proof at all. NTLMv1 and LM never are.
+    NtlmAuth, ntlm_auth, "ntlmv2-only and disabled; NTLMv1 and LM are never accepted":
+    NtlmV2Only = "ntlmv2-only" | "no",
+    /// Kerberos or nothing.
+    Disabled = "disabled",
+}
+
+words! {
+    /// Where the keys are that Kerberos tickets are judged with.
+    KerberosMethod, kerberos_method, "secrets only (no Kerberos), system keytab and dedicated keytab":
+    /// There is no other store of machine secrets here, so: nowhere.
+    SecretsOnly = "secrets only" | "default",
+    SystemKeytab = "system keytab" | "secrets and keytab",
+    DedicatedKeytab = "dedicated keytab",
+}
+
+words! {
+    /// How much of the name a client wants to log on to must be this server's.
+    ServerNameHardening, server_name_hardening, "off, if_present and required":
+    /// The kind of service.
+    Off = "off" | "no",
+    IfPresent = "if_present" | "accept",
+    Required = "required" | "mandatory",
 }
 
 words! {

@@ -104,6 +104,23 @@ pub(super) fn admit(
         });
     }
     inherited.session.clone_from(&session);
+    // MS-SMB2 3.3.5.2.9: what only gives back goes on.
+    let gives_back = matches!(
+        command,
+        Command::SessionSetup
+            | Command::Logoff
+            | Command::Close
+            | Command::Lock
+            | Command::Cancel
+            | Command::Echo
+    );
+    if !gives_back
+        && session
+            .as_ref()
+            .is_some_and(|session| session.has_expired())
+    {
+        return Err(NtStatus::NETWORK_SESSION_EXPIRED);
+    }
     let tree = match (&session, needs_tree) {
         (Some(session), true) => Some(tree_of(header, session, inherited)?),
         _ => None,

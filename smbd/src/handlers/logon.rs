@@ -17,7 +17,8 @@ use proto::network::Network;
 use proto::smb2::NtStatus;
 
 use super::Context;
-use crate::security::spnego::{Authenticated, Authenticator, Claim, Step};
+use crate::security::ntlm::Account;
+use crate::security::spnego::{Authenticated, Authenticator, Claim, KERBEROS_NAME, Step};
 use crate::security::users::{UserFile, UserFileError};
 use crate::state::{Purpose, Session};
 use crate::sys::pool::RunAs;
@@ -64,7 +65,7 @@ pub async fn judge(
     let claim = authenticator.claim(token);
     let mut attempt = Attempt {
         who: claim.clone().unwrap_or_default(),
-        mechanism: authenticator.mechanism(),
+        mechanism: authenticator.mechanism(token),
         purpose: match purpose {
             Purpose::Establish => "session",
             Purpose::Renew(_) => "reauthentication",
@@ -76,6 +77,8 @@ pub async fn judge(
         .filter(|claim| !claim.user.is_empty())
         .map(|claim| Turn::of(cx, &claim.user));
     let users = match &turn {
+        // A ticket is no guess: nobody makes a wrong one that looks right.
+        None if attempt.mechanism == KERBEROS_NAME => read_users(cx).await?,
         None => UserFile::default(),
         Some(turn) => match turn.wait(cx).await {
             Ok(Some(users)) => users?,
@@ -88,14 +91,27 @@ pub async fn judge(
             }
         },
     };
-    let lookup = |name: &str| users.account(name);
-    match authenticator.step(token, &lookup) {
+    let (authenticator, step) = if authenticator.has_ticket(token) {
+        let ticket = token.to_vec();
+        let judge = move || {
+            let step = authenticator.step(&ticket, &|_| Account::Unknown);
+            (authenticator, step)
+        };
+        cx.child.pool.run(RunAs::Server, judge).await?
+    } else {
+        let step = authenticator.step(token, &|name| users.account(name));
+        (authenticator, step)
+    };
+    match step {
         Step::Continue(reply) => Ok(Verdict::Continue(authenticator, reply)),
         Step::Done(authenticated) => {
             if let Some(turn) = turn {
                 turn.succeeded(cx);
             }
-            attempt.mechanism = authenticator.mechanism();
+            // A ticket's name is known only now.
+            let logon = &authenticated.logon;
+            attempt.who.user.clone_from(&logon.user);
+            attempt.who.domain.clone_from(&logon.domain);
             Ok(Verdict::Done(authenticated, users, attempt))
         }
         Step::Failed(refusal) => {

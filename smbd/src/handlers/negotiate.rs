@@ -13,6 +13,7 @@ use proto::smb2::{Command, Dialect, FileTime, Header, MessageId, NtStatus};
 use super::{Context, PreauthTarget, Response, malformed};
 use crate::channel::{Outgoing, Reading};
 use crate::child::{self, Child};
+use crate::config::NtlmAuth;
 use crate::negotiation::{self, Agreement, MultiProtocolAnswer, Policy};
 use crate::security::keys::PreauthHash;
 use crate::security::spnego::negotiate_hint;
@@ -120,6 +121,11 @@ fn policy<'a>(child: &'a Child, connection: &Connection) -> Policy<'a> {
 }
 
 fn encode(child: &Child, negotiated: &Negotiated, contexts: &[RawContext<'_>], out: &mut Vec<u8>) {
+    let global = &child.config.global;
+    let hint = negotiate_hint(
+        global.has_kerberos(),
+        global.ntlm_auth != NtlmAuth::Disabled,
+    );
     NegotiateAnswer {
         security_mode: negotiated.security_mode,
         dialect: negotiated.dialect,
@@ -131,7 +137,7 @@ fn encode(child: &Child, negotiated: &Negotiated, contexts: &[RawContext<'_>], o
         system_time: child::now(),
         // MS-SMB2 2.2.4: not used any more.
         server_start_time: FileTime(0),
-        security_buffer: &negotiate_hint(),
+        security_buffer: &hint,
         contexts,
     }
     .encode(out);

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use proto::smb2::negotiate::SecurityMode;
 use proto::smb2::session_setup::{
@@ -16,12 +17,12 @@ use proto::smb2::{Dialect, NtStatus, SessionId};
 use super::logon::{self, Refused, Verdict};
 use super::{Context, PreauthTarget, Response, malformed, session_binding, tree_connect};
 use crate::child;
-use crate::config::{MapToGuest, ServerEncryption, ServerSigning};
+use crate::config::{MapToGuest, NtlmAuth, ServerEncryption, ServerNameHardening, ServerSigning};
 use crate::security::encryption::{End, SessionCipher};
 use crate::security::keys::KeySchedule;
-use crate::security::ntlm::Acceptor;
+use crate::security::ntlm::{Acceptor, NameHardening, TargetCheck};
 use crate::security::signing::SigningKey;
-use crate::security::spnego::{Authenticated, Authenticator, LogonKind};
+use crate::security::spnego::{Authenticated, Authenticator, LogonKind, Mechanism};
 use crate::security::users::{Identity, UserFile};
 use crate::state::{Logon, Negotiated, Purpose, Session, SessionParts, SessionUser};
 use crate::sys::pool::RunAs;
@@ -154,11 +155,51 @@ fn fresh_id(cx: &Context) -> Result<SessionId, NtStatus> {
 }
 
 fn authenticator(cx: &Context) -> Result<Authenticator, NtStatus> {
-    let guests = cx.child.config.global.map_to_guest == MapToGuest::BadUser;
+    let global = &cx.child.config.global;
+    let guests = global.map_to_guest == MapToGuest::BadUser;
     let challenge = random::bytes()?;
     let names = cx.child.identity.names.clone();
-    let acceptor = Acceptor::new(names, challenge, child::now().0).allow_anonymous(guests);
-    Ok(Authenticator::new(acceptor).guest_for_unknown(guests))
+    let acceptor = Acceptor::new(names, challenge, child::now().0)
+        .allow_anonymous(guests && global.restrict_anonymous < 2)
+        .target(TargetCheck {
+            hardening: match global.server_name_hardening {
+                ServerNameHardening::Off => NameHardening::Service,
+                ServerNameHardening::IfPresent => NameHardening::IfPresent,
+                ServerNameHardening::Required => NameHardening::Required,
+            },
+            names: own_names(cx),
+        });
+    let authenticator = Authenticator::new(acceptor)
+        .ntlm(global.ntlm_auth != NtlmAuth::Disabled)
+        .guest_for_unknown(guests);
+    #[cfg(feature = "kerberos")]
+    if global.has_kerberos() {
+        let keytab = crate::sys::gssapi::Keytab::new(global.keytab());
+        return Ok(authenticator.kerberos(Box::new(keytab), &global.realm));
+    }
+    Ok(authenticator)
+}
+
+/// What a client may call this server: its names, and the address it reached.
+fn own_names(cx: &Context) -> Vec<String> {
+    let global = &cx.child.config.global;
+    if global.server_name_hardening == ServerNameHardening::Off {
+        return Vec::new();
+    }
+    let ntlm = global.ntlm_names();
+    let address = cx.connection.channel.local().ip().to_canonical();
+    let names = [ntlm.netbios_name, ntlm.dns_name, address.to_string()];
+    let mut names = names.map(|name| name.to_lowercase()).to_vec();
+    names.extend(
+        global
+            .netbios_aliases
+            .iter()
+            .map(|name| name.to_lowercase()),
+    );
+    if address.is_loopback() {
+        names.push("localhost".into());
+    }
+    names
 }
 
 /// MS-SMB2 3.3.5.5.3: keys, flags, the session's place in the tables.
@@ -232,6 +273,7 @@ async fn establish(
         signing_required,
         application_key,
     }));
+    session.expires.set(expiry(authenticated.lifetime));
     session.add_channel(cx.connection.id, signing_key.clone());
     cx.child.sessions.add(Rc::clone(&session))?;
     end_previous(request, cx, &session);
@@ -261,6 +303,7 @@ async fn renew(
     let is_another = user.kind != before.kind || user.identity != before.identity;
     let mut response = response(session_flags(user.kind), &authenticated.reply);
     session.set_user(user);
+    session.expires.set(expiry(authenticated.lifetime));
     if is_another {
         tree_connect::decide_again(cx, session).await?;
     }
@@ -318,12 +361,26 @@ async fn identify(
     let kind = authenticated.logon.kind;
     let found = match authenticated.logon.kind {
         LogonKind::User => {
-            let entry = users
-                .find(&authenticated.logon.user)
-                .cloned()
-                .ok_or(NtStatus::LOGON_FAILURE)?;
-            let name = entry.name.clone();
-            let lookup = move || Identity::of_entry(&entry);
+            let user = &authenticated.logon.user;
+            let entry = users.find(user).cloned();
+            let by_ticket = authenticated.logon.mechanism == Mechanism::Kerberos;
+            if by_ticket && entry.as_ref().is_some_and(|entry| entry.disabled) {
+                return Err(Refused {
+                    why: format!(
+                        "user {user:?} is disabled; `smbd passwd enable` lets it in again"
+                    ),
+                    status: NtStatus::LOGON_FAILURE,
+                });
+            }
+            if !by_ticket && entry.is_none() {
+                return Err(NtStatus::LOGON_FAILURE.into());
+            }
+            let name = entry.as_ref().map_or(user, |entry| &entry.name).clone();
+            let account = name.clone();
+            let lookup = move || match entry {
+                Some(entry) => Identity::of_entry(&entry),
+                None => Identity::of_ticket(&account),
+            };
             let identity = cx.child.pool.run(RunAs::Server, lookup).await;
             let identity = identity.map_err(NtStatus::from)?;
             identity.map(|identity| (name, identity))
@@ -360,6 +417,11 @@ fn end_previous(request: &SessionSetupRequest<'_>, cx: &Context, session: &Sessi
     {
         cx.child.end_session(&previous);
     }
+}
+
+/// When a session that is good for so long ends.
+fn expiry(lifetime: Option<Duration>) -> Option<Instant> {
+    Instant::now().checked_add(lifetime?)
 }
 
 fn session_flags(kind: LogonKind) -> SessionFlags {

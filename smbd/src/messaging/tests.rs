@@ -293,3 +293,29 @@ fn a_supervisor_that_is_gone_is_reported_once() {
     ));
     assert!(supervisor.on_readable().is_empty());
 }
+
+#[test]
+fn an_attempt_without_its_turn_is_told_to_a_restarted_broker() {
+    let (broker, mut peer) = linked();
+    let key = LogonKey {
+        user: [1; 16],
+        network: [2; 16],
+    };
+    let delay = std::time::Duration::from_secs(2);
+    let turn = broker.logon(key, delay);
+    broker.flush();
+    let asked = peer.received();
+    drop(peer);
+    broker.on_readable();
+    let mut peer = reconnected(&broker);
+    let again = peer.received();
+    assert_eq!(again[..], [&[ToBroker::Restored], &asked[..]].concat());
+    let attempt = AttemptId(1);
+    let wait_ms = Some(1500);
+    peer.say(FromBroker::LogonTurn { attempt, wait_ms });
+    broker.on_readable();
+    assert_eq!(
+        turn.now_or_never(),
+        Some(Some(std::time::Duration::from_millis(1500)))
+    );
+}

@@ -91,9 +91,14 @@ impl KeySchedule<'_> {
         session_key: &SessionKey,
         length: CipherKeyLength,
     ) -> Option<CipherKeys> {
+        // MS-SMB2 3.3.5.5.3: keys of 256 bits are made of the whole session key.
+        let base = match length {
+            CipherKeyLength::Bits128 => session_key.as_bytes().as_slice(),
+            CipherKeyLength::Bits256 => session_key.full(),
+        };
         let derive = |label: &[u8], context: &[u8]| {
             let mut key = vec![0; length as usize];
-            derive(session_key.as_bytes(), label, context, &mut key);
+            derive(base, label, context, &mut key);
             key
         };
         let (client_to_server, server_to_client) = match self {

@@ -6,6 +6,7 @@
 //! arguments.
 
 pub mod encryption;
+pub mod kerberos;
 pub mod keys;
 pub mod ntlm;
 pub mod signing;

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use proto::smb2::{Dialect, NtStatus, SessionId};
 
@@ -41,6 +42,8 @@ pub struct Session {
     pub signing_required: Cell<bool>,
     /// Session.ApplicationKey, for protocols on named pipes.
     pub application_key: Key128,
+    /// Session.ExpirationTime: the end of the ticket it was established with.
+    pub expires: Cell<Option<Instant>>,
     /// Session.OpenTable.
     pub opens: Opens,
     /// Session.TreeConnectTable.
@@ -112,6 +115,7 @@ impl Session {
             encrypt_data: parts.encrypt_data,
             signing_required: parts.signing_required.into(),
             application_key: parts.application_key,
+            expires: Cell::new(None),
             opens: Opens::default(),
             trees: Trees::default(),
             channels: RefCell::default(),
@@ -136,6 +140,11 @@ impl Session {
     /// A guest's or nobody's session.
     pub fn is_guest(&self) -> bool {
         self.user.borrow().kind != LogonKind::User
+    }
+
+    /// Session.State is Expired: it has to authenticate anew.
+    pub fn has_expired(&self) -> bool {
+        self.expires.get().is_some_and(|end| end <= Instant::now())
     }
 
     /// Makes a connection a channel of this session.

@@ -3,6 +3,8 @@
 
 pub mod file;
 pub mod fork;
+#[cfg(feature = "kerberos")]
+pub mod gssapi;
 pub mod identity;
 pub mod memory;
 pub mod name_service;

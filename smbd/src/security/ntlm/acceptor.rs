@@ -11,7 +11,9 @@ use proto::smb2::NtStatus;
 use super::av_pairs::{AvFlags, AvPairs};
 use super::message::{Authenticate, Challenge, Malformed, Negotiate, NegotiateFlags};
 use super::response::{NtlmV2Response, ResponseKey, message_integrity_code, rc4, same};
+use super::target::TargetCheck;
 use super::{NtHash, SessionKey};
+use crate::security::kerberos::TicketError;
 
 /// How far a client's clock may be off: what Windows allows (MS-NLMP 3.1.1.1, MaxLifetime), in
 /// FILETIME ticks.
@@ -91,6 +93,20 @@ pub enum Refusal {
     ClockSkew { user: String },
     #[error("no mechanism in common: the client did not offer NTLM")]
     NoCommonMechanism,
+    #[error(
+        "the client of user {user:?} logs on through another channel (channel bindings), not to this one: somebody may be relaying it"
+    )]
+    ForeignChannel { user: String },
+    #[error(
+        "the client of user {user:?} means to log on to {target:?}, which is not this server's; see `server name hardening` and `netbios aliases`"
+    )]
+    ForeignTarget { user: String, target: String },
+    #[error("NTLM is not accepted here (ntlm auth = disabled)")]
+    NtlmDisabled,
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
+    #[error("{principal:?} is no user of this server; see `realm`, or krb5.conf's auth_to_local")]
+    ForeignPrincipal { principal: String },
     #[error("malformed SPNEGO token: {field}")]
     MalformedToken { field: &'static str },
     #[error("the client's list of mechanisms was altered on its way, or is not signed")]
@@ -106,7 +122,12 @@ impl Refusal {
             | Refusal::NoUnicode
             | Refusal::NoCommonMechanism
             | Refusal::MalformedToken { .. } => NtStatus::INVALID_PARAMETER,
-            Refusal::Anonymous | Refusal::AlteredMechanisms => NtStatus::ACCESS_DENIED,
+            Refusal::Anonymous
+            | Refusal::AlteredMechanisms
+            | Refusal::ForeignTarget { .. }
+            | Refusal::ForeignChannel { .. } => NtStatus::ACCESS_DENIED,
+            Refusal::NtlmDisabled => NtStatus::NTLM_BLOCKED,
+            Refusal::Ticket(_) | Refusal::ForeignPrincipal { .. } => NtStatus::LOGON_FAILURE,
             Refusal::UnknownUser { .. }
             | Refusal::DisabledUser { .. }
             | Refusal::WrongPassword { .. }
@@ -124,6 +145,7 @@ pub struct Acceptor {
     server_challenge: [u8; 8],
     timestamp: u64,
     allow_anonymous: bool,
+    target: TargetCheck,
     exchange: Option<Exchange>,
 }
 
@@ -142,8 +164,15 @@ impl Acceptor {
             server_challenge,
             timestamp,
             allow_anonymous: false,
+            target: TargetCheck::default(),
             exchange: None,
         }
+    }
+
+    /// Which server a client may mean to log on to.
+    pub fn target(mut self, target: TargetCheck) -> Acceptor {
+        self.target = target;
+        self
     }
 
     /// Lets a client that names no user in, as nobody.
@@ -224,6 +253,17 @@ impl Acceptor {
             && !mic_matches(&claim, message, &exchange, &session_key)
         {
             return Err(Refusal::AlteredExchange { user: claim.user });
+        }
+        // SMB has no channel of its own to bind to (MS-NLMP 3.2.5.1.2): all zeros, or nothing.
+        if av_pairs
+            .channel_bindings()
+            .is_some_and(|bindings| bindings.iter().any(|byte| *byte != 0))
+        {
+            return Err(Refusal::ForeignChannel { user: claim.user });
+        }
+        if let Err(target) = self.target.check(&av_pairs) {
+            let user = claim.user;
+            return Err(Refusal::ForeignTarget { user, target });
         }
         if response.timestamp.abs_diff(self.timestamp) > MAX_CLOCK_SKEW {
             return Err(Refusal::ClockSkew { user: claim.user });

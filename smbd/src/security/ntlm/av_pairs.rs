@@ -34,6 +34,13 @@ pub struct AvPairs {
 }
 
 impl AvPairs {
+    /// MsvAvFlags, MsvAvTargetName and MsvAvChannelBindings, for [`AvPairs::replace`].
+    pub const FLAGS: u16 = FLAGS;
+    /// See [`AvPairs::FLAGS`].
+    pub const TARGET_NAME: u16 = TARGET_NAME;
+    /// See [`AvPairs::FLAGS`].
+    pub const CHANNEL_BINDINGS: u16 = CHANNEL_BINDINGS;
+
     /// What this server tells of itself. `timestamp` is a FILETIME.
     pub fn of_server(names: &super::ServerNames, timestamp: u64) -> AvPairs {
         let mut list = AvPairs::default();
@@ -88,6 +95,19 @@ impl AvPairs {
             .map(|time| u64::from_le_bytes(*time))
     }
 
+    /// MsvAvChannelBindings: the MD5 of a channel's bindings, zeros for none.
+    pub fn channel_bindings(&self) -> Option<&[u8]> {
+        self.find(CHANNEL_BINDINGS)
+    }
+
+    /// MsvAvTargetName: the service the client means, as a service principal name.
+    pub fn target_name(&self) -> Option<String> {
+        let value = self.find(TARGET_NAME)?;
+        let (units, _) = value.as_chunks::<2>();
+        let units: Vec<u16> = units.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
+        Some(String::from_utf16_lossy(&units))
+    }
+
     /// What a client adds before it answers (MS-NLMP 3.1.5.1.2): a MIC will follow, no channel
     /// bindings, and the name it believes it talks to.
     pub fn add_client_pairs(&mut self, target: &str) {
@@ -97,6 +117,12 @@ impl AvPairs {
         self.push(FLAGS, flags.bits().to_le_bytes().to_vec());
         self.push(CHANNEL_BINDINGS, vec![0; 16]);
         self.push(TARGET_NAME, utf16_bytes(target));
+    }
+
+    /// Sets a pair; the client's last word is the only one of its kind.
+    pub fn replace(&mut self, id: u16, value: Vec<u8>) {
+        self.pairs.retain(|(known, _)| *known != id);
+        self.push(id, value);
     }
 
     fn push(&mut self, id: u16, value: Vec<u8>) {

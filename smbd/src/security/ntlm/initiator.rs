@@ -106,11 +106,20 @@ impl Initiator {
 
     /// Answers a CHALLENGE message.
     pub fn authenticate(&self, challenge_message: &[u8]) -> Result<Initiated, Malformed> {
+        self.authenticate_as(challenge_message, |_| {})
+    }
+
+    /// As [`Initiator::authenticate`], with other AV pairs under the proof than an honest client's.
+    pub fn authenticate_as(
+        &self,
+        challenge_message: &[u8],
+        change: impl FnOnce(&mut AvPairs),
+    ) -> Result<Initiated, Malformed> {
         let challenge = Challenge::parse(challenge_message)?;
         let flags = OFFERED & challenge.flags;
         let (mut claim, base_key) = match &self.credentials {
             Credentials::User { user, domain, hash } => {
-                self.prove(&challenge, user, domain, hash)?
+                self.prove(&challenge, user, domain, hash, change)?
             }
             Credentials::Anonymous => self.say_nobody(),
         };
@@ -148,10 +157,12 @@ impl Initiator {
         user: &str,
         domain: &str,
         hash: &NtHash,
+        change: impl FnOnce(&mut AvPairs),
     ) -> Result<(Authenticate, SessionKey), Malformed> {
         let mut av_pairs = AvPairs::parse(&challenge.target_info)?;
         let timestamp = av_pairs.timestamp().unwrap_or(self.timestamp);
         av_pairs.add_client_pairs(&self.target);
+        change(&mut av_pairs);
         let blob =
             NtlmV2Response::build_blob(timestamp, &self.random.client_challenge, &av_pairs.build());
         let key = ResponseKey::new(hash, user, domain);

@@ -10,6 +10,7 @@ mod initiator;
 mod message;
 mod response;
 mod signature;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -21,3 +22,4 @@ pub use message::{
 };
 pub use response::{NtHash, SessionKey};
 pub use signature::MessageSignatures;
+pub use target::{NameHardening, TargetCheck};

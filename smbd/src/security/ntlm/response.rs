@@ -41,17 +41,42 @@ impl fmt::Debug for NtHash {
     }
 }
 
-/// A 16-byte session key: ExportedSessionKey for NTLM, Session.SessionKey for SMB.
+/// A session key: ExportedSessionKey for NTLM, the ticket's for Kerberos. SMB calls its first 16 bytes
+/// Session.SessionKey, and the whole Session.FullSessionKey (MS-SMB2 3.3.1.8).
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct SessionKey([u8; 16]);
+pub struct SessionKey {
+    first: [u8; 16],
+    full: Vec<u8>,
+}
 
 impl SessionKey {
     pub fn from_bytes(bytes: [u8; 16]) -> SessionKey {
-        SessionKey(bytes)
+        SessionKey {
+            first: bytes,
+            full: bytes.to_vec(),
+        }
+    }
+
+    /// A key of any length; a short one is followed by zeros (MS-SMB2 3.3.5.5.3).
+    pub fn from_slice(key: &[u8]) -> SessionKey {
+        let mut first = [0; 16];
+        first
+            .iter_mut()
+            .zip(key)
+            .for_each(|(byte, of_key)| *byte = *of_key);
+        SessionKey {
+            first,
+            full: key.to_vec(),
+        }
     }
 
     pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
+        &self.first
+    }
+
+    /// Session.FullSessionKey.
+    pub fn full(&self) -> &[u8] {
+        &self.full
     }
 }
 
@@ -80,7 +105,7 @@ impl ResponseKey {
     }
 
     pub(super) fn session_base_key(&self, proof: &[u8; 16]) -> SessionKey {
-        SessionKey(hmac_md5(&self.0, &[proof]))
+        SessionKey::from_bytes(hmac_md5(&self.0, &[proof]))
     }
 
     /// LMv2 (MS-NLMP 3.3.2); only ever sent by a client that got no target information.
@@ -150,7 +175,7 @@ pub(super) fn message_integrity_code(
     after_mic: &[u8],
 ) -> [u8; 16] {
     hmac_md5(
-        &key.0,
+        key.as_bytes(),
         &[negotiate, challenge, before_mic, &[0; 16], after_mic],
     )
 }

@@ -6,6 +6,8 @@ use super::message::Authenticate;
 use super::response::{ResponseKey, hmac_md5, md5, rc4};
 use super::*;
 
+mod pairs;
+
 const SERVER_CHALLENGE: [u8; 8] = [0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF];
 /// 2026-01-01, as a FILETIME.
 const NOW: u64 = 134_116_992_000_000_000;

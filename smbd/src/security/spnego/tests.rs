@@ -2,8 +2,11 @@
 
 use proptest::prelude::*;
 
+use std::time::Duration;
+
 use super::token::*;
 use super::*;
+use crate::security::kerberos::{Ticket, TicketError, Tickets};
 use crate::security::ntlm::{
     Acceptor, Account, Credentials, Initiator as NtlmInitiator, InitiatorRandom, NtHash, Refusal,
     ServerNames,
@@ -74,8 +77,8 @@ fn the_hint_names_ntlm_and_nothing_that_rfc_4178_does_not_know() {
         0x60, 0x1c, 0x06, 0x06, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x02, 0xa0, 0x12, 0x30, 0x10, 0xa0,
         0x0e, 0x30, 0x0c, 0x06, 0x0a, 0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x02, 0x02, 0x0a,
     ];
-    assert_eq!(negotiate_hint(), expected);
-    let parsed = NegTokenInit::parse(&negotiate_hint()).unwrap();
+    assert_eq!(negotiate_hint(false, true), expected);
+    let parsed = NegTokenInit::parse(&negotiate_hint(false, true)).unwrap();
     assert_eq!(parsed.mechanisms, [NTLMSSP]);
     assert_eq!(parsed.mech_token, None);
 }
@@ -315,4 +318,157 @@ proptest! {
             token
         });
     }
+}
+
+/// Takes one token for alice's ticket; signatures are the message behind a letter.
+#[derive(Debug)]
+struct OneTicket;
+
+impl Tickets for OneTicket {
+    fn accept(&mut self, token: &[u8]) -> Result<Ticket, TicketError> {
+        match token {
+            b"alice's ticket" => Ok(Ticket {
+                reply: b"AP-REP".to_vec(),
+                principal: "alice@EXAMPLE.ORG".into(),
+                local_name: None,
+                session_key: vec![9; 32].into(),
+                lifetime: Some(Duration::from_secs(60)),
+            }),
+            _ => Err(TicketError::Refused("not a ticket".into())),
+        }
+    }
+
+    fn sign(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        Some([b"S", message].concat())
+    }
+
+    fn is_signature(&mut self, message: &[u8], signature: &[u8]) -> bool {
+        signature == [b"C", message].concat()
+    }
+}
+
+fn with_kerberos(realm: &str) -> Authenticator {
+    Authenticator::new(acceptor()).kerberos(Box::new(OneTicket), realm)
+}
+
+fn tickets_token(mechanisms: &[der::asn1::ObjectIdentifier], ticket: &[u8]) -> Vec<u8> {
+    NegTokenInit::new(mechanisms, Some(ticket.to_vec())).build()
+}
+
+#[test]
+fn a_favourites_ticket_is_enough() {
+    for favourite in [KERBEROS, MS_KERBEROS] {
+        let token = tickets_token(&[favourite, NTLMSSP], b"alice's ticket");
+        let mut server = with_kerberos("EXAMPLE.ORG");
+        assert!(server.has_ticket(&token));
+        assert_eq!(server.mechanism(&token), KERBEROS_NAME);
+        let Step::Done(authenticated) = server.step(&token, &lookup) else {
+            panic!("not in");
+        };
+        assert_eq!(authenticated.logon.user, "alice");
+        assert_eq!(authenticated.logon.mechanism, Mechanism::Kerberos);
+        assert_eq!(authenticated.session_key.full(), [9; 32]);
+        assert_eq!(authenticated.lifetime, Some(Duration::from_secs(60)));
+        let reply = NegTokenResp::parse(&authenticated.reply).unwrap();
+        assert_eq!(reply.state, Some(NegState::AcceptCompleted));
+        assert_eq!(reply.mechanism, Some(favourite), "the client's own number");
+        assert_eq!(reply.response_token, Some(b"AP-REP".to_vec()));
+    }
+}
+
+#[test]
+fn a_bad_ticket_or_another_realms_is_refused_and_ends_the_exchange() {
+    let refused = |realm: &str, ticket: &[u8]| {
+        let mut server = with_kerberos(realm);
+        let token = tickets_token(&[KERBEROS, NTLMSSP], ticket);
+        let Step::Failed(refusal) = server.step(&token, &lookup) else {
+            panic!("not refused");
+        };
+        assert!(matches!(
+            server.step(&token, &lookup),
+            Step::Failed(Refusal::OutOfTurn)
+        ));
+        refusal
+    };
+    assert!(matches!(
+        refused("EXAMPLE.ORG", b"no ticket"),
+        Refusal::Ticket(TicketError::Refused(_))
+    ));
+    for realm in ["OTHER.ORG", ""] {
+        let principal = "alice@EXAMPLE.ORG".into();
+        assert_eq!(
+            refused(realm, b"alice's ticket"),
+            Refusal::ForeignPrincipal { principal }
+        );
+    }
+}
+
+/// As a client that prefers what this server does not have: it must sign its list, so that nobody
+/// can have put Kerberos behind what it wanted.
+#[test]
+fn a_ticket_of_no_favourite_is_good_only_with_a_signed_list() {
+    let favourite = der::asn1::ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.2.2.30");
+    let begun = || {
+        let mut server = with_kerberos("EXAMPLE.ORG");
+        let init = NegTokenInit::new(&[favourite, KERBEROS], Some(b"for another".to_vec()));
+        let Step::Continue(reply) = server.step(&init.build(), &lookup) else {
+            panic!("refused");
+        };
+        let reply = NegTokenResp::parse(&reply).unwrap();
+        assert_eq!(reply.state, Some(NegState::RequestMic));
+        assert_eq!(reply.mechanism, Some(KERBEROS));
+        let ticket = NegTokenResp {
+            response_token: Some(b"alice's ticket".to_vec()),
+            ..NegTokenResp::default()
+        }
+        .build();
+        assert!(server.has_ticket(&ticket));
+        let Step::Continue(reply) = server.step(&ticket, &lookup) else {
+            panic!("in without a signature");
+        };
+        let reply = NegTokenResp::parse(&reply).unwrap();
+        let ours = [b"S", init.mechanism_list.as_slice()].concat();
+        assert_eq!(reply.mech_list_mic, Some(ours));
+        (server, init.mechanism_list)
+    };
+    let last = |signature: Option<Vec<u8>>| {
+        NegTokenResp {
+            mech_list_mic: signature,
+            ..NegTokenResp::default()
+        }
+        .build()
+    };
+    let (mut server, list) = begun();
+    let signed = last(Some([b"C", list.as_slice()].concat()));
+    assert!(matches!(server.step(&signed, &lookup), Step::Done(_)));
+    for signature in [None, Some(b"Canything".to_vec())] {
+        let (mut server, _) = begun();
+        assert!(matches!(
+            server.step(&last(signature), &lookup),
+            Step::Failed(Refusal::AlteredMechanisms)
+        ));
+    }
+}
+
+#[test]
+fn ntlm_is_refused_where_it_is_disabled_in_every_wrapping() {
+    let disabled = || with_kerberos("EXAMPLE.ORG").ntlm(false);
+    let mut bare = Initiator::bare(ntlm("alice", "secret"));
+    let mut wrapped = Initiator::new(ntlm("alice", "secret"));
+    for token in [bare.first_token(), wrapped.first_token()] {
+        assert!(matches!(
+            disabled().step(&token, &lookup),
+            Step::Failed(Refusal::NtlmDisabled)
+        ));
+    }
+    let token = tickets_token(&[NTLMSSP, KERBEROS], b"alice's ticket");
+    let Step::Continue(reply) = disabled().step(&token, &lookup) else {
+        panic!("refused");
+    };
+    assert_eq!(
+        NegTokenResp::parse(&reply).unwrap().mechanism,
+        Some(KERBEROS)
+    );
+    let hint = NegTokenInit::parse(&negotiate_hint(true, false)).unwrap();
+    assert_eq!(hint.mechanisms, [MS_KERBEROS, KERBEROS]);
 }

@@ -149,12 +149,19 @@ impl NegTokenResp {
     }
 }
 
-/// The token a server sends in its NEGOTIATE response: NTLM is all there is. The negHints of MS-SPNG
+/// The token a server sends in its NEGOTIATE response: what it has, best first. The negHints of MS-SPNG
 /// 2.2.1, whose only content asks to be ignored, are optional and left out: what is left is a
 /// NegTokenInit of RFC 4178 4.2.1 too, and readers that expect one there (Wireshark, over anything
 /// but TCP) take negHints for a broken mechListMIC.
-pub fn negotiate_hint() -> Vec<u8> {
-    NegTokenInit::new(&[NTLMSSP], None).build()
+pub fn negotiate_hint(kerberos: bool, ntlm: bool) -> Vec<u8> {
+    let mut mechanisms = Vec::new();
+    if kerberos {
+        mechanisms.extend([MS_KERBEROS, KERBEROS]);
+    }
+    if ntlm {
+        mechanisms.push(NTLMSSP);
+    }
+    NegTokenInit::new(&mechanisms, None).build()
 }
 
 fn frame_init(body: &[u8]) -> Vec<u8> {

@@ -26,6 +26,10 @@ pub enum IdentityError {
         "no Unix account {account:?} on this machine; create it (useradd), or add the user with another account's number (smbd passwd add --uid)"
     )]
     NoAccount { account: String },
+    #[error(
+        "{account:?} is root, and no ticket makes one root; add it with smbd passwd add to allow it"
+    )]
+    Root { account: String },
     #[error("reading Unix account {account:?} failed: {errno}; see nsswitch.conf")]
     Lookup { account: String, errno: nix::Error },
 }
@@ -36,6 +40,17 @@ impl Identity {
         match entry.uid {
             Some(uid) => Identity::of_uid(uid),
             None => Identity::of_account(&entry.name),
+        }
+    }
+
+    /// The identity of a Kerberos user whom the user file does not name. Never root's: whoever may be
+    /// root stands in the user file.
+    pub fn of_ticket(name: &str) -> Result<Identity, IdentityError> {
+        match Identity::of_account(name)? {
+            identity if identity.uid == 0 => Err(IdentityError::Root {
+                account: name.to_owned(),
+            }),
+            identity => Ok(identity),
         }
     }
 
@@ -90,6 +105,13 @@ mod tests {
             disabled: false,
         };
         assert_eq!(Identity::of_entry(&entry).unwrap().user, "root");
+    }
+
+    #[test]
+    fn a_ticket_makes_nobody_root() {
+        let refused = Identity::of_ticket("root");
+        assert!(matches!(refused, Err(IdentityError::Root { .. })));
+        assert!(Identity::of_ticket("nobody").is_ok());
     }
 
     #[test]
