@@ -9,3 +9,4 @@ pub mod lab;
 pub mod realm;
 pub mod refusals;
 pub mod server;
+pub mod transforms;

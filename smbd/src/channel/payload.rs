@@ -89,6 +89,25 @@ impl PayloadSlice {
         self.length
     }
 
+    /// Copies its first `length` bytes to the end of `out`: what is to be checked must not be where
+    /// others can still change it.
+    pub fn copy_out(&self, length: u32, out: &mut Vec<u8>) -> Result<(), OutOfRegion> {
+        let length = length.min(self.length);
+        self.mapping.copy_out(self.offset, length, out)
+    }
+
+    /// Copies `bytes` to its start; they must fit.
+    pub fn copy_in(&self, bytes: &[u8]) -> Result<(), OutOfRegion> {
+        if bytes.len() > self.length as usize {
+            return Err(OutOfRegion {
+                offset: self.offset,
+                length: bytes.len() as u64,
+                size: self.length.into(),
+            });
+        }
+        self.mapping.copy_in(self.offset, bytes)
+    }
+
     /// The range's address, for a raw iovec; see [`Mapping::address`].
     pub fn address(&self) -> Result<*mut u8, OutOfRegion> {
         self.mapping.address(self.offset, u64::from(self.length))

@@ -295,6 +295,8 @@ parameters! {
         "most bytes moved by RDMA for one request";
     allow_unprotected_payload: bool = "no", "rdma allow unprotected payload", Global, boolean, example "no":
         "lets signed or encrypted sessions move payload by RDMA unsigned and unencrypted";
+    transform: bool = "yes", "rdma transform", Global, boolean, example "no":
+        "signs or encrypts the payload of such sessions by RDMA, for clients that can; without, it moves inside messages";
 }
 
 parameters! {

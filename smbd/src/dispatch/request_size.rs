@@ -2,6 +2,7 @@
 //! must cover, and the token it wants invalidated. Pure; called once per element.
 
 use proto::relay::Descriptor;
+use proto::smb2::rdma_transform::ChannelInformation;
 use proto::smb2::read::ReadRequest;
 use proto::smb2::write::WriteRequest;
 use proto::smb2::{Channel, Command, HEADER_SIZE, NtStatus};
@@ -42,7 +43,7 @@ pub fn check_charge(charge: u16, payload: u64) -> Result<(), NtStatus> {
 /// How READ and WRITE say their payload travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RdmaUse {
-    /// By RDMA, as V1 descriptors say.
+    /// By RDMA, whatever protects it.
     pub by_rdma: bool,
     /// The token of the first descriptor, with SMB2_CHANNEL_RDMA_V1_INVALIDATE
     /// (MS-SMB2 3.3.5.12, 3.3.5.13): invalidated with the final response, errors included.
@@ -51,13 +52,13 @@ pub struct RdmaUse {
 
 /// Reads it; nothing for other commands and for requests their handlers will refuse.
 pub fn rdma_use(command: Command, element: &[u8]) -> RdmaUse {
-    let (channel, descriptors) = match command {
+    let (channel, info) = match command {
         Command::Read => match ReadRequest::decode(element) {
-            Ok(request) => (request.channel(), request.descriptors()),
+            Ok(request) => (request.channel(), request.channel_info),
             Err(_) => return RdmaUse::default(),
         },
         Command::Write => match WriteRequest::decode(element) {
-            Ok(request) => (request.channel(), request.descriptors()),
+            Ok(request) => (request.channel(), request.channel_info),
             Err(_) => return RdmaUse::default(),
         },
         _ => return RdmaUse::default(),
@@ -65,12 +66,13 @@ pub fn rdma_use(command: Command, element: &[u8]) -> RdmaUse {
     let Ok(channel) = channel else {
         return RdmaUse::default();
     };
-    let first = descriptors.ok().and_then(|mut all| all.next());
+    let info = ChannelInformation::decode(channel, info).ok().flatten();
+    let first = info
+        .filter(|info| info.invalidate)
+        .and_then(|mut info| info.descriptors.next());
     RdmaUse {
-        by_rdma: channel.is_rdma_v1(),
-        invalidate: first
-            .filter(|_| channel == Channel::RdmaV1Invalidate)
-            .map(|descriptor| descriptor.token),
+        by_rdma: channel != Channel::None,
+        invalidate: first.map(|descriptor| descriptor.token),
     }
 }
 

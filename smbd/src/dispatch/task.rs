@@ -14,7 +14,7 @@ use futures::FutureExt;
 use futures::future::{Either, select};
 use proto::smb2::{AsyncId, Command, NtStatus};
 
-use super::admission::{Admitted, Inherited, Sender, admit};
+use super::admission::{Inherited, Sender, admit};
 use super::replies::{Replies, Signature};
 use super::request_size::{RdmaUse, payload_size, rdma_use};
 use super::{Chain, Element};
@@ -92,7 +92,7 @@ async fn answer(
         Err(status) => Err(status),
         Ok(admitted) => {
             rdma = rdma_use(admitted.command, bytes);
-            match check_payload(child, connection, &admitted, bytes, rdma, encrypted) {
+            match check_reply_size(connection, admitted.command, bytes, rdma) {
                 Err(status) => Err(status),
                 Ok(()) => {
                     let command = admitted.command;
@@ -236,30 +236,14 @@ fn tell_of_machine(cx: &Context, outcome: &Outcome) {
     cx.refuse(why, *status);
 }
 
-/// What READ and WRITE may do with RDMA here, before any of it happens.
-fn check_payload(
-    child: &Child,
+/// An inline READ's reply must fit a message of this connection.
+fn check_reply_size(
     connection: &Connection,
-    admitted: &Admitted,
+    command: Command,
     bytes: &[u8],
     rdma: RdmaUse,
-    encrypted: bool,
 ) -> Result<(), NtStatus> {
-    if rdma.by_rdma {
-        let must_protect = admitted
-            .session
-            .as_ref()
-            .is_some_and(|session| session.signing_required.get() || session.encrypt_data);
-        // A signature or cipher covers the message, not what RDMA moves beside it.
-        if (must_protect || encrypted) && !child.config.rdma.allow_unprotected_payload {
-            return Err(connection.refusals().tell(
-                format_args!("{:?} by RDMA", admitted.command),
-                "its payload would be neither signed nor encrypted \
-                 (rdma allow unprotected payload = no)",
-                NtStatus::ACCESS_DENIED,
-            ));
-        }
-    } else if admitted.command == Command::Read {
+    if command == Command::Read && !rdma.by_rdma {
         let reply = payload_size(Command::Read, bytes) + READ_RESPONSE_OVERHEAD;
         if reply > u64::from(connection.channel.limits().max_send) {
             return Err(NtStatus::INVALID_PARAMETER);

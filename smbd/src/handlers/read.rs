@@ -1,34 +1,44 @@
-//! READ (MS-SMB2 3.3.5.12): inline, or by RDMA WRITE into the client's buffers.
+//! READ (MS-SMB2 3.3.5.12): inline, or by RDMA WRITE into the client's buffers, as it is or signed or
+//! encrypted first.
 
 use std::sync::Arc;
 
 use proto::relay::Descriptor;
 use proto::smb2::rdma::Descriptors;
+use proto::smb2::rdma_transform::RdmaTransform;
 use proto::smb2::read::{ReadRequest, ReadResponseFixed};
 use proto::smb2::{AccessMask, Channel, Dialect, NtStatus};
 use proto::wire::WireError;
 
-use super::{Context, Data, Response, malformed};
+use super::{Context, Data, Response, malformed, payload};
 use crate::dispatch::relay_descriptors;
+use crate::security::payload::Sealing;
 use crate::sys::file;
+use crate::vfs::File;
 use crate::vfs::errno::status_of;
 
 pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> {
     let request = ReadRequest::decode(request).map_err(malformed)?;
     let channel = channel_of(request.channel, cx)?;
-    let descriptors = if channel.is_rdma_v1() && request.length > 0 {
-        Some(client_buffers(request.descriptors(), request.length, cx)?)
+    // How a READ's payload is protected is the answer's to say (MS-SMB2 2.2.19, 2.2.20).
+    if channel == Channel::RdmaTransform {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let (length, offset, minimum) = (request.length, request.offset, request.minimum_count);
+    let by_rdma = if channel.is_rdma_v1() && length > 0 {
+        let sealing = payload::sealing(cx)?;
+        let descriptors = client_buffers(request.descriptors(), length, cx)?;
+        Some((sealing, descriptors))
     } else {
         None
     };
-    let (length, offset, minimum) = (request.length, request.offset, request.minimum_count);
     if length > cx.connection.max_read() || !is_in_a_file(offset, length) {
         return Err(NtStatus::INVALID_PARAMETER);
     }
     let open = cx.open(request.file_id)?;
     if let Some(pipe) = open.pipe() {
         // A pipe's few bytes are not worth an RDMA WRITE, and no client asks for one.
-        if descriptors.is_some() {
+        if by_rdma.is_some() {
             return Err(NtStatus::INVALID_PARAMETER);
         }
         let message = super::named_pipe::read(pipe, length, cx).await?;
@@ -42,51 +52,127 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         return Err(NtStatus::INVALID_DEVICE_REQUEST);
     }
     disk.require_any(AccessMask::READ_DATA | AccessMask::EXECUTE)?;
-    let opened = Arc::clone(&disk.file);
+    let range = Range {
+        file: Arc::clone(&disk.file),
+        offset,
+        length,
+    };
+    let (count, response) = match by_rdma {
+        None => {
+            let bytes = range.read(cx, |bytes| Ok(((), bytes))).await?.1;
+            let count = bytes.len() as u32;
+            (count, inline(bytes, cx.connection.read_padding.get()))
+        }
+        Some((None, descriptors)) => range.read_by_rdma(cx, descriptors).await?,
+        Some((Some(sealing), descriptors)) => range.read_sealed(cx, sealing, descriptors).await?,
+    };
+    check_count(count, length, minimum)?;
+    disk.position.set(offset + u64::from(count));
+    Ok(response)
+}
 
-    let Some(descriptors) = descriptors else {
-        let mut buffer = cx.child.buffers.spare(length as usize);
-        let bytes = match opened.read_at_once(&mut buffer, length, offset) {
-            Some(outcome) => outcome.map(|()| buffer)?,
+/// What is read of which file.
+struct Range {
+    file: Arc<File>,
+    offset: u64,
+    length: u32,
+}
+
+impl Range {
+    /// Reads into memory of this process and has `then` make something of it, where the read was
+    /// made: at once, or on the pool.
+    async fn read<T: Send + 'static>(
+        self,
+        cx: &Context,
+        then: impl FnOnce(Vec<u8>) -> Result<(T, Vec<u8>), NtStatus> + Send + 'static,
+    ) -> Result<(T, Vec<u8>), NtStatus> {
+        let mut buffer = cx.child.buffers.spare(self.length as usize);
+        match self
+            .file
+            .read_at_once(&mut buffer, self.length, self.offset)
+        {
+            Some(outcome) => outcome.and_then(|()| then(buffer)),
             None => {
                 buffer.clear();
                 let read = move || {
-                    opened.check_locks(false, offset, length.into())?;
-                    file::read(opened.descriptor(), buffer, length, offset).map_err(status_of)
+                    let (length, offset) = (self.length, self.offset);
+                    self.file.check_locks(false, offset, length.into())?;
+                    file::read(self.file.descriptor(), buffer, length, offset)
+                        .map_err(status_of)
+                        .and_then(then)
+                };
+                cx.as_user(read).await
+            }
+        }
+    }
+
+    /// Reads straight into the client's region, from where smbdirectd writes it to the client.
+    async fn read_by_rdma(
+        self,
+        cx: &Context,
+        descriptors: Vec<Descriptor>,
+    ) -> Result<(u32, Response), NtStatus> {
+        let (length, offset) = (self.length, self.offset);
+        let payload = cx.connection.channel.payload(length).await?;
+        let slice = payload.slice();
+        let count = match self.file.read_payload_at_once(&slice, length, offset) {
+            Some(outcome) => outcome?,
+            None => {
+                // The extent stays this task's until the job is back, whatever becomes of the
+                // connection.
+                let read = move || {
+                    self.file.check_locks(false, offset, length.into())?;
+                    file::read_into_payload(self.file.descriptor(), &slice, length, offset)
+                        .map_err(status_of)
                 };
                 cx.as_user(read).await?
             }
         };
-        let count = bytes.len() as u32;
-        check_count(count, length, minimum)?;
-        disk.position.set(offset + u64::from(count));
-        return Ok(inline(bytes, cx.connection.read_padding.get()));
-    };
-    let payload = cx.connection.channel.payload(length).await?;
-    let slice = payload.slice();
-    let count = match opened.read_payload_at_once(&slice, length, offset) {
-        Some(outcome) => outcome?,
-        None => {
-            // The extent stays this task's until the job is back, whatever becomes of the
-            // connection.
-            let read = move || {
-                opened.check_locks(false, offset, length.into())?;
-                file::read_into_payload(opened.descriptor(), &slice, length, offset)
-                    .map_err(status_of)
-            };
-            cx.as_user(read).await?
-        }
-    };
-    check_count(count, length, minimum)?;
-    disk.position.set(offset + u64::from(count));
-    Ok(Response {
-        data: Data::Rdma {
+        let data = Data::Rdma {
             payload,
             length: count,
             descriptors,
-        },
-        ..answer(ReadResponseFixed::rdma(count))
-    })
+        };
+        let response = answer(ReadResponseFixed::rdma(count));
+        Ok((count, Response { data, ..response }))
+    }
+
+    /// Signs or encrypts what it reads before it lies in the region: smbdirectd never sees the
+    /// plain bytes of an encrypted session, and cannot forge a signed one's.
+    async fn read_sealed(
+        self,
+        cx: &Context,
+        sealing: Sealing,
+        descriptors: Vec<Descriptor>,
+    ) -> Result<(u32, Response), NtStatus> {
+        let payload = cx.connection.channel.payload(self.length).await?;
+        let slice = payload.slice();
+        let seal = move |mut bytes: Vec<u8>| {
+            let sealed = sealing.seal(&mut bytes);
+            let copied = slice.copy_in(&bytes);
+            copied.map_err(|_| NtStatus::INTERNAL_ERROR)?;
+            Ok((sealed, bytes))
+        };
+        let (sealed, bytes) = self.read(cx, seal).await?;
+        let count = bytes.len() as u32;
+        cx.child.buffers.put(bytes);
+        let mut transform = Vec::new();
+        RdmaTransform {
+            channel: Channel::None,
+            crypto: sealed.transform(),
+            descriptors: &[],
+        }
+        .encode(&mut transform);
+        let fixed = ReadResponseFixed::transformed(count, transform.len() as u32);
+        let mut response = answer(fixed);
+        response.body.append(&mut transform);
+        response.data = Data::Rdma {
+            payload,
+            length: count,
+            descriptors,
+        };
+        Ok((count, response))
+    }
 }
 
 /// What the Channel field of a READ or WRITE means here; INVALID_PARAMETER for what this
@@ -106,7 +192,9 @@ pub(super) fn channel_of(raw: u32, cx: &Context) -> Result<Channel, NtStatus> {
         Channel::RdmaV1 | Channel::RdmaV1Invalidate if cx.connection.channel.has_rdma() => {
             Ok(channel)
         }
-        // No RDMA transform was negotiated.
+        Channel::RdmaTransform if cx.connection.channel.has_rdma() && payload::is_known(cx) => {
+            Ok(channel)
+        }
         _ => Err(NtStatus::INVALID_PARAMETER),
     }
 }

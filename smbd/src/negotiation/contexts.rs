@@ -5,13 +5,15 @@
 use proto::smb2::NtStatus;
 use proto::smb2::negotiate::NegotiateRequest;
 use proto::smb2::negotiate_context::{
-    ContextType, PreauthIntegrity, SHA_512, algorithms_data, decode_algorithms, decode_transport,
+    ContextType, PreauthIntegrity, SHA_512, algorithms_data, decode_algorithms,
+    decode_rdma_transforms, decode_transport, rdma_transform, rdma_transforms_data,
 };
 use proto::wire::WireError;
 
 use super::Policy;
 use crate::config::ServerEncryption;
 use crate::security::encryption::Cipher;
+use crate::security::payload::RdmaTransforms;
 use crate::security::signing::SigningAlgorithm;
 
 /// Bytes of salt in the answer (MS-SMB2 2.2.4.1.1 leaves the number to the server).
@@ -31,6 +33,8 @@ pub struct Contexts {
     pub signing: Option<SigningAlgorithm>,
     /// Answered if asked for, with 0 when there is none in common.
     pub cipher: Option<Option<Cipher>>,
+    /// Those in common, in the client's order. Answered if asked for, with NONE when there is none.
+    rdma_transforms: Option<Vec<u16>>,
     is_311: bool,
 }
 
@@ -41,6 +45,7 @@ struct Offered<'a> {
     signing: Option<&'a [u8]>,
     ciphers: Option<&'a [u8]>,
     transport: Option<&'a [u8]>,
+    rdma_transforms: Option<&'a [u8]>,
 }
 
 impl<'a> Offered<'a> {
@@ -53,7 +58,8 @@ impl<'a> Offered<'a> {
                 ContextType::SIGNING_CAPABILITIES => &mut offered.signing,
                 ContextType::ENCRYPTION_CAPABILITIES => &mut offered.ciphers,
                 ContextType::TRANSPORT_CAPABILITIES => &mut offered.transport,
-                // Compression and RDMA transforms are not offered; the net name says nothing new.
+                ContextType::RDMA_TRANSFORM_CAPABILITIES => &mut offered.rdma_transforms,
+                // Compression is not offered; the net name says nothing new.
                 _ => continue,
             };
             if slot.replace(context.data).is_some() {
@@ -76,19 +82,35 @@ impl Contexts {
             decode_transport(data).map_err(malformed)?;
         }
         let encrypts = policy.config.global.server_smb_encrypt != ServerEncryption::Off;
+        let cipher = offered
+            .ciphers
+            .map(|data| best(data, &Cipher::PREFERENCE, Cipher::id))
+            .transpose()?
+            .map(|common| common.filter(|_| encrypts));
+        let transforms = RdmaTransforms {
+            encryption: cipher.flatten().is_some(),
+            signing: true,
+        };
+        let rdma_transforms = offered
+            .rdma_transforms
+            .map(|data| common_transforms(data, transforms))
+            .transpose()?
+            .filter(|_| policy.config.rdma.transform);
         Ok(Contexts {
             signing: offered
                 .signing
                 .map(|data| best(data, &SIGNING_PREFERENCE, SigningAlgorithm::id))
                 .transpose()?
                 .flatten(),
-            cipher: offered
-                .ciphers
-                .map(|data| best(data, &Cipher::PREFERENCE, Cipher::id))
-                .transpose()?
-                .map(|common| common.filter(|_| encrypts)),
+            cipher,
+            rdma_transforms,
             is_311: true,
         })
+    }
+
+    /// Connection.RDMATransformIds.
+    pub fn rdma_transforms(&self) -> RdmaTransforms {
+        RdmaTransforms::of(self.rdma_transforms.iter().flatten().copied())
     }
 
     /// The answer's contexts.
@@ -108,6 +130,13 @@ impl Contexts {
             // MS-SMB2 3.3.5.4: 0 says that there is none in common.
             let data = algorithms_data(&[chosen.map_or(0, Cipher::id)]);
             answer.push((ContextType::ENCRYPTION_CAPABILITIES, data));
+        }
+        if let Some(common) = &self.rdma_transforms {
+            let data = match common.as_slice() {
+                [] => rdma_transforms_data(&[rdma_transform::NONE]),
+                common => rdma_transforms_data(common),
+            };
+            answer.push((ContextType::RDMA_TRANSFORM_CAPABILITIES, data));
         }
         answer
     }
@@ -134,6 +163,21 @@ fn best<T: Copy>(data: &[u8], preference: &[T], id: fn(T) -> u16) -> Result<Opti
     }
     let mut common = preference.iter().filter(|one| offered.contains(id(**one)));
     Ok(common.next().copied())
+}
+
+/// Those of a context's list that are known here, each once. An empty list is an error.
+fn common_transforms(data: &[u8], known: RdmaTransforms) -> Result<Vec<u16>, NtStatus> {
+    let offered = decode_rdma_transforms(data).map_err(malformed)?;
+    if offered.iter().len() == 0 {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let mut common = Vec::new();
+    for id in offered.iter().filter(|id| known.contains(*id)) {
+        if !common.contains(&id) {
+            common.push(id);
+        }
+    }
+    Ok(common)
 }
 
 fn malformed(_: WireError) -> NtStatus {

@@ -15,6 +15,7 @@ use proto::smb2::{Dialect, Guid, NtStatus};
 use crate::channel::{ChannelLimits, Transport};
 use crate::config::{Config, Global, ServerEncryption, ServerSigning};
 use crate::security::encryption::Cipher;
+use crate::security::payload::RdmaTransforms;
 use crate::security::signing::SigningAlgorithm;
 
 pub use contexts::{Contexts, SALT_LENGTH};
@@ -63,6 +64,8 @@ pub struct Negotiated {
     pub signing: SigningAlgorithm,
     /// Connection.CipherId.
     pub cipher: Option<Cipher>,
+    /// Connection.RDMATransformIds.
+    pub rdma_transforms: RdmaTransforms,
     /// Connection.MaxTransactSize.
     pub max_transact: u32,
     /// Connection.MaxReadSize.
@@ -101,7 +104,7 @@ pub fn agree(request: &NegotiateRequest<'_>, policy: &Policy<'_>) -> Result<Agre
         Dialect::Smb311 => Contexts::choose(request, policy)?,
         _ => Contexts::default(),
     };
-    let mut negotiated = policy.plain(dialect);
+    let mut negotiated = policy.plain(dialect, contexts.rdma_transforms());
     negotiated.client_guid = request.client_guid;
     negotiated.client_capabilities = request.capabilities;
     negotiated.client_security_mode = request.security_mode;
@@ -136,10 +139,12 @@ pub fn multi_protocol(
         .into_iter()
         .any(|dialect| dialect != Dialect::Smb202 && policy.speaks(dialect));
     if offered.offers_wildcard && speaks_later {
-        return Some(MultiProtocolAnswer::GoOn(policy.plain(Dialect::Wildcard)));
+        return Some(MultiProtocolAnswer::GoOn(
+            policy.plain(Dialect::Wildcard, RdmaTransforms::default()),
+        ));
     }
     (offered.offers_202 && policy.speaks(Dialect::Smb202)).then(|| {
-        let mut negotiated = policy.plain(Dialect::Smb202);
+        let mut negotiated = policy.plain(Dialect::Smb202, RdmaTransforms::default());
         negotiated.client_dialects = vec![Dialect::Smb202.into()];
         MultiProtocolAnswer::Settled(negotiated)
     })
@@ -157,8 +162,8 @@ impl Policy<'_> {
     }
 
     /// A dialect without anything of the client's.
-    fn plain(&self, dialect: Dialect) -> Negotiated {
-        let sizes = Sizes::of(dialect, self);
+    fn plain(&self, dialect: Dialect, rdma_transforms: RdmaTransforms) -> Negotiated {
+        let sizes = Sizes::of(dialect, self, rdma_transforms);
         Negotiated {
             dialect,
             client_guid: Default::default(),
@@ -169,6 +174,7 @@ impl Policy<'_> {
             security_mode: security_mode(&self.config.global),
             signing: SigningAlgorithm::HmacSha256,
             cipher: None,
+            rdma_transforms,
             max_transact: sizes.transact,
             max_read: sizes.read,
             max_write: sizes.write,
@@ -217,9 +223,9 @@ struct Sizes {
 impl Sizes {
     /// Over RDMA whatever travels inside a message must fit one of the client's, or of ours. READ
     /// and WRITE are not clamped to that while their payload goes by RDMA, since clients take the
-    /// size of their RDMA transfers from these fields; where every session is signed or encrypted
-    /// it does not.
-    fn of(dialect: Dialect, policy: &Policy<'_>) -> Sizes {
+    /// size of their RDMA transfers from these fields; where every session is signed or encrypted, and
+    /// no RDMA transform does that for a payload, it does not.
+    fn of(dialect: Dialect, policy: &Policy<'_>, transforms: RdmaTransforms) -> Sizes {
         let global = &policy.config.global;
         let largest = match dialect {
             Dialect::Smb202 => SINGLE_CREDIT_SIZE,
@@ -236,10 +242,13 @@ impl Sizes {
         let limits = policy.limits;
         let send = limits.max_send.saturating_sub(REPLY_OVERHEAD);
         let receive = limits.max_receive.saturating_sub(REPLY_OVERHEAD);
-        let protected = global.server_signing == ServerSigning::Mandatory
-            || global.server_smb_encrypt == ServerEncryption::Required;
+        let must_be_inline = if global.server_smb_encrypt == ServerEncryption::Required {
+            !transforms.encryption
+        } else {
+            global.server_signing == ServerSigning::Mandatory && !transforms.signing
+        };
         let bare = policy.config.rdma.allow_unprotected_payload;
-        let (read, write) = match protected && !bare {
+        let (read, write) = match must_be_inline && !bare {
             true => (send, receive),
             false => (limits.max_rdma, limits.max_rdma),
         };

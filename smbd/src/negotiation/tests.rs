@@ -1,6 +1,7 @@
 use proto::smb2::negotiate::NegotiateOffer;
 use proto::smb2::negotiate_context::{
-    ContextType, PreauthIntegrity, RawContext, SHA_512, algorithms_data,
+    ContextType, PreauthIntegrity, RawContext, SHA_512, algorithms_data, decode_rdma_transforms,
+    rdma_transform, rdma_transforms_data,
 };
 use proto::smb2::{Command, Header, MessageId};
 
@@ -301,16 +302,93 @@ fn a_cipher_is_chosen_only_where_one_was_offered() {
 
 #[test]
 fn payload_that_can_only_travel_in_messages_is_clamped_to_them() {
+    const BY_RDMA: (u32, u32) = (4 << 20, 4 << 20);
+    const INLINE: (u32, u32) = (65_024, 1_048_064);
     let mut config = Config::default();
-    let sizes = |config: &Config| {
-        let sizes = Sizes::of(Dialect::Smb311, &rdma(config));
+    let sizes = |config: &Config, ids: &[u16]| {
+        let transforms = RdmaTransforms::of(ids.iter().copied());
+        let sizes = Sizes::of(Dialect::Smb311, &rdma(config), transforms);
         (sizes.read, sizes.write)
     };
-    assert_eq!(sizes(&config), (4 << 20, 4 << 20));
+    assert_eq!(sizes(&config, &[]), BY_RDMA);
+    config.global.server_signing = ServerSigning::Mandatory;
+    assert_eq!(sizes(&config, &[]), INLINE);
+    assert_eq!(sizes(&config, &[rdma_transform::ENCRYPTION]), INLINE);
+    assert_eq!(sizes(&config, &[rdma_transform::SIGNING]), BY_RDMA);
     config.global.server_smb_encrypt = ServerEncryption::Required;
-    assert_eq!(sizes(&config), (65_024, 1_048_064));
+    assert_eq!(sizes(&config, &[rdma_transform::SIGNING]), INLINE);
+    assert_eq!(sizes(&config, &[rdma_transform::ENCRYPTION]), BY_RDMA);
     config.rdma.allow_unprotected_payload = true;
-    assert_eq!(sizes(&config), (4 << 20, 4 << 20));
+    assert_eq!(sizes(&config, &[]), BY_RDMA);
+}
+
+#[test]
+fn rdma_transforms_are_agreed_on_in_the_clients_order() {
+    let asked = |ids: &[u16]| {
+        (
+            ContextType::RDMA_TRANSFORM_CAPABILITIES,
+            rdma_transforms_data(ids),
+        )
+    };
+    let answered = |config: &Config, contexts: &[(ContextType, Vec<u8>)]| {
+        let contexts = contexts_with(config, contexts)?;
+        let answer = contexts.answer(&[1; SALT_LENGTH]);
+        let mut found = answer
+            .iter()
+            .filter(|(kind, _)| *kind == ContextType::RDMA_TRANSFORM_CAPABILITIES);
+        let ids = found
+            .next()
+            .map(|(_, data)| decode_rdma_transforms(data).unwrap().iter().collect());
+        Ok((contexts.rdma_transforms(), ids))
+    };
+    let config = Config::default();
+    let (none, signing) = (
+        RdmaTransforms::default(),
+        RdmaTransforms {
+            signing: true,
+            encryption: false,
+        },
+    );
+    let both = RdmaTransforms {
+        encryption: true,
+        signing: true,
+    };
+    let all = [preauth(), ciphers(&[1]), asked(&[2, 9, 1, 2])];
+    assert_eq!(
+        answered(&config, &all),
+        Ok((both, Some(vec![2, 1]))),
+        "each once"
+    );
+    let uncommon = [preauth(), ciphers(&[1]), asked(&[0, 9])];
+    assert_eq!(answered(&config, &uncommon), Ok((none, Some(vec![0]))));
+    assert_eq!(answered(&config, &[preauth()]), Ok((none, None)));
+    // Without a cipher there is nothing to encrypt with.
+    let without_cipher = [preauth(), asked(&[1, 2])];
+    assert_eq!(
+        answered(&config, &without_cipher),
+        Ok((signing, Some(vec![2])))
+    );
+    let mut off = Config::default();
+    off.rdma.transform = false;
+    assert_eq!(answered(&off, &all), Ok((none, None)));
+    for hostile in [
+        vec![asked(&[])],
+        vec![asked(&[1]), asked(&[1])],
+        vec![(ContextType::RDMA_TRANSFORM_CAPABILITIES, vec![1, 0])],
+        vec![(
+            ContextType::RDMA_TRANSFORM_CAPABILITIES,
+            vec![2, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+        )],
+    ] {
+        let mut contexts = vec![preauth()];
+        contexts.extend(hostile);
+        for config in [&config, &off] {
+            assert_eq!(
+                answered(config, &contexts),
+                Err(NtStatus::INVALID_PARAMETER)
+            );
+        }
+    }
 }
 
 #[test]

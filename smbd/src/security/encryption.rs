@@ -1,11 +1,13 @@
 //! SMB 3.x encryption (MS-SMB2 3.1.4.3, 3.2.5.1.1, 3.3.5.2.1.1): whole messages behind a transform
 //! header, sealed and opened with a session's two keys.
 //!
-//! Dispatch calls it; it knows no session but its number. Each nonce is used once: they are counted
+//! Dispatch calls it; it knows no session but its number. Payloads that move by RDMA are sealed with
+//! the same keys, nothing but them authenticated (2.2.43.1). Each nonce is used once: they are counted
 //! up, and a session ends before its count could wrap.
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
 
 use aes::{Aes128, Aes256};
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -104,8 +106,8 @@ pub struct NoncesUsedUp;
 /// A session's cipher: both keys and the count of nonces.
 pub struct SessionCipher {
     cipher: Cipher,
-    sealing: Key,
-    opening: Key,
+    sealing: Arc<Key>,
+    opening: Arc<Key>,
     next_nonce: Cell<u64>,
 }
 
@@ -127,8 +129,8 @@ impl SessionCipher {
         };
         SessionCipher {
             cipher,
-            sealing: Key::new(cipher, sealing),
-            opening: Key::new(cipher, opening),
+            sealing: Key::new(cipher, sealing).into(),
+            opening: Key::new(cipher, opening).into(),
             next_nonce: Cell::new(1),
         }
     }
@@ -145,11 +147,8 @@ impl SessionCipher {
         pieces: &[impl AsRef<[u8]>],
         mut message: Vec<u8>,
     ) -> Result<Vec<u8>, NoncesUsedUp> {
-        let count = self.next_nonce.get();
-        self.next_nonce
-            .set(count.checked_add(1).ok_or(NoncesUsedUp)?);
         let mut nonce = [0; 16];
-        nonce[..8].copy_from_slice(&count.to_le_bytes());
+        nonce[..8].copy_from_slice(&self.take_nonce()?.to_le_bytes());
         let length: usize = pieces.iter().map(|piece| piece.as_ref().len()).sum();
         let mut header = TransformHeader {
             signature: [0; 16],
@@ -169,6 +168,32 @@ impl SessionCipher {
         header.signature = self.sealing.seal(nonce, authenticated, body);
         head[4..20].copy_from_slice(&header.signature);
         Ok(message)
+    }
+
+    /// What seals one payload that moves by RDMA; it may be used on another thread.
+    pub fn payload_sealer(&self) -> Result<PayloadSealer, NoncesUsedUp> {
+        let mut nonce = self.take_nonce()?.to_le_bytes().to_vec();
+        nonce.resize(self.cipher.nonce_length(), 0);
+        Ok(PayloadSealer {
+            key: Arc::clone(&self.sealing),
+            nonce,
+        })
+    }
+
+    /// What opens payloads that moved by RDMA; likewise.
+    pub fn payload_opener(&self) -> PayloadOpener {
+        PayloadOpener {
+            key: Arc::clone(&self.opening),
+            nonce_length: self.cipher.nonce_length(),
+        }
+    }
+
+    /// Messages and payloads have one count: they have one key.
+    fn take_nonce(&self) -> Result<u64, NoncesUsedUp> {
+        let count = self.next_nonce.get();
+        self.next_nonce
+            .set(count.checked_add(1).ok_or(NoncesUsedUp)?);
+        Ok(count)
     }
 
     /// Opens an encrypted message in place: behind its transform header it is the plain one then.
@@ -194,6 +219,37 @@ impl SessionCipher {
             return Err(OpenError::Forged);
         }
         Ok(())
+    }
+}
+
+/// Seals one payload, with a nonce nothing else has.
+pub struct PayloadSealer {
+    key: Arc<Key>,
+    nonce: Vec<u8>,
+}
+
+impl PayloadSealer {
+    /// Encrypts in place; the tag, and the nonce the other end needs.
+    pub fn seal(self, payload: &mut [u8]) -> ([u8; TAG], Vec<u8>) {
+        let tag = self.key.seal(&self.nonce, &[], payload);
+        (tag, self.nonce)
+    }
+}
+
+/// Opens payloads of a session.
+pub struct PayloadOpener {
+    key: Arc<Key>,
+    nonce_length: usize,
+}
+
+impl PayloadOpener {
+    /// Decrypts in place; false if the tag is wrong, or it or the nonce has not the cipher's length.
+    /// What is left of the payload then is nothing to use.
+    pub fn open(&self, nonce: &[u8], payload: &mut [u8], tag: &[u8]) -> bool {
+        match tag.try_into() {
+            Ok(tag) if nonce.len() == self.nonce_length => self.key.open(nonce, &[], payload, tag),
+            _ => false,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod encryption;
 pub mod kerberos;
 pub mod keys;
 pub mod ntlm;
+pub mod payload;
 pub mod signing;
 pub mod spnego;
 pub mod users;

@@ -5,11 +5,14 @@
 //! pieces; GMAC, whose library takes one piece only, gathers them first, unless there is one.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{cmac, hmac};
+use proto::smb2::MessageId;
 use subtle::ConstantTimeEq;
 
+use super::encryption::End;
 use super::keys::Key128;
 
 /// An SMB2 header, first of the pieces of every message.
@@ -22,6 +25,10 @@ const FLAGS: std::ops::Range<usize> = 16..20;
 const MESSAGE_ID: std::ops::Range<usize> = 24..32;
 const COMMAND_CANCEL: [u8; 2] = [0x0C, 0];
 const FLAGS_SERVER_TO_REDIR: u8 = 1;
+/// Set in the last byte of a payload's GMAC nonce, zero in a message's: a request and its payload
+/// have one MessageId and one key, and the nonce must still not be used twice.
+const PAYLOAD: u8 = 0x80;
+const GMAC_NONCE: usize = 12;
 
 /// SigningAlgorithmId (MS-SMB2 2.2.3.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,8 +53,9 @@ impl SigningAlgorithm {
     }
 }
 
-/// A key ready for one algorithm.
-pub struct SigningKey(Algorithm);
+/// A key ready for one algorithm. Clones share it.
+#[derive(Clone)]
+pub struct SigningKey(Arc<Algorithm>);
 
 enum Algorithm {
     HmacSha256(Box<hmac::Key>),
@@ -58,7 +66,7 @@ enum Algorithm {
 impl SigningKey {
     pub fn new(algorithm: SigningAlgorithm, key: &Key128) -> SigningKey {
         let key = key.as_bytes();
-        SigningKey(match algorithm {
+        SigningKey(Arc::new(match algorithm {
             SigningAlgorithm::HmacSha256 => {
                 Algorithm::HmacSha256(hmac::Key::new(hmac::HMAC_SHA256, key).into())
             }
@@ -68,7 +76,7 @@ impl SigningKey {
             SigningAlgorithm::AesGmac => Algorithm::AesGmac(LessSafeKey::new(
                 UnboundKey::new(&AES_128_GCM, key).expect("AES-128-GCM takes 16 bytes"),
             )),
-        })
+        }))
     }
 
     /// The signature of a message whose bytes are `header` and then each of `rest`. `gather` is
@@ -76,7 +84,7 @@ impl SigningKey {
     pub fn sign(&self, header: &Header, rest: &[&[u8]], gather: &mut Vec<u8>) -> [u8; 16] {
         let mut unsigned = *header;
         unsigned[SIGNATURE_START..].fill(0);
-        match &self.0 {
+        match &*self.0 {
             Algorithm::HmacSha256(key) => {
                 let mut context = hmac::Context::with_key(key);
                 context.update(&unsigned);
@@ -124,7 +132,7 @@ impl SigningKey {
         let Some((header, rest)) = message.split_first_chunk_mut::<64>() else {
             return false;
         };
-        let Algorithm::AesGmac(key) = &self.0 else {
+        let Algorithm::AesGmac(key) = &*self.0 else {
             return self.verify(header, &[rest]);
         };
         let signed = *header;
@@ -145,8 +153,50 @@ impl SigningKey {
         header[SIGNATURE_START..].copy_from_slice(&signature);
     }
 
+    /// The nonce for the one payload that this end sends by RDMA for this message; empty where the
+    /// algorithm takes none.
+    pub fn payload_nonce(&self, message: MessageId, end: End) -> Vec<u8> {
+        if self.algorithm() != SigningAlgorithm::AesGmac {
+            return Vec::new();
+        }
+        let mut nonce = message.0.to_le_bytes().to_vec();
+        let by_server = match end {
+            End::Server => FLAGS_SERVER_TO_REDIR,
+            End::Client => 0,
+        };
+        nonce.extend([by_server, 0, 0, PAYLOAD]);
+        nonce
+    }
+
+    /// The signature of a payload that moves by RDMA; `None` if the nonce's length isn't the
+    /// algorithm's.
+    pub fn sign_payload(&self, nonce: &[u8], payload: &[u8]) -> Option<[u8; 16]> {
+        match &*self.0 {
+            Algorithm::AesGmac(key) if nonce.len() == GMAC_NONCE => {
+                let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+                let tag = key
+                    .seal_in_place_separate_tag(nonce, Aad::from(payload), &mut [])
+                    .ok()?;
+                Some(first_16(tag.as_ref()))
+            }
+            Algorithm::HmacSha256(key) if nonce.is_empty() => {
+                Some(first_16(hmac::sign(key, payload).as_ref()))
+            }
+            Algorithm::AesCmac(key) if nonce.is_empty() => {
+                Some(first_16(cmac::sign(key, payload).ok()?.as_ref()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a payload's signature is right; one that is not whole is wrong.
+    pub fn verify_payload(&self, nonce: &[u8], payload: &[u8], signature: &[u8]) -> bool {
+        self.sign_payload(nonce, payload)
+            .is_some_and(|right| right.as_slice().ct_eq(signature).into())
+    }
+
     pub fn algorithm(&self) -> SigningAlgorithm {
-        match self.0 {
+        match *self.0 {
             Algorithm::HmacSha256(_) => SigningAlgorithm::HmacSha256,
             Algorithm::AesCmac(_) => SigningAlgorithm::AesCmac,
             Algorithm::AesGmac(_) => SigningAlgorithm::AesGmac,

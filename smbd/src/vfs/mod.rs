@@ -5,7 +5,7 @@
 //! NTSTATUS the client gets.
 
 pub mod access;
-mod at_once;
+pub mod at_once;
 pub mod directory;
 pub mod errno;
 pub mod file;

@@ -9,13 +9,16 @@ use proto::smb2::multi_protocol::MultiProtocolNegotiate;
 use proto::smb2::negotiate::{Capabilities, NegotiateOffer, NegotiateResponse, SecurityMode};
 use proto::smb2::negotiate_context::{
     ContextType, PreauthIntegrity, RawContext, SHA_512, algorithms_data, decode_algorithms,
+    decode_rdma_transforms, rdma_transforms_data,
 };
 use proto::smb2::{
     Addressing, Command, Dialect, Guid, Header, HeaderFlags, MessageId, NtStatus, SessionId, TreeId,
 };
+use smbd::security::encryption::Cipher;
 use smbd::security::keys::PreauthHash;
 use smbd::security::signing::{SigningAlgorithm, SigningKey};
 
+use super::protection::Encryption;
 use super::{ClientError, PATIENCE, RdmaTransport, Transport};
 
 /// What the client offers in NEGOTIATE.
@@ -31,6 +34,10 @@ pub struct Offer {
     pub capabilities: Capabilities,
     /// SigningAlgorithms of a 3.1.1 offer, best first; empty sends no such context.
     pub signing: Vec<SigningAlgorithm>,
+    /// Ciphers, likewise.
+    pub ciphers: Vec<Cipher>,
+    /// RDMATransformIds, likewise.
+    pub rdma_transforms: Vec<u16>,
 }
 
 impl Default for Offer {
@@ -50,6 +57,8 @@ impl Default for Offer {
             security_mode: SecurityMode::SIGNING_ENABLED,
             capabilities: Capabilities::LARGE_MTU | Capabilities::MULTI_CHANNEL,
             signing: vec![SigningAlgorithm::AesCmac],
+            ciphers: Vec::new(),
+            rdma_transforms: Vec::new(),
         }
     }
 }
@@ -85,6 +94,10 @@ pub struct Negotiated {
     pub security_buffer: Vec<u8>,
     /// How 3.x sessions sign.
     pub signing: SigningAlgorithm,
+    /// How 3.x sessions encrypt, if they may.
+    pub cipher: Option<Cipher>,
+    /// RDMATransformIds of the answer; `None` without that context.
+    pub rdma_transforms: Option<Vec<u16>>,
 }
 
 /// One element of a reply.
@@ -118,6 +131,8 @@ pub struct Connection {
     early: HashMap<MessageId, Vec<Reply>>,
     /// Keys to verify and sign with, by session.
     keys: HashMap<SessionId, Arc<SigningKey>>,
+    /// See `client::protection`.
+    pub(super) encryption: Encryption,
     /// Interim replies seen: the AsyncId by message.
     pub pending: HashMap<MessageId, proto::smb2::AsyncId>,
 }
@@ -134,6 +149,7 @@ impl Connection {
             credits: 1,
             early: HashMap::new(),
             keys: HashMap::new(),
+            encryption: Encryption::default(),
             pending: HashMap::new(),
         }
     }
@@ -212,13 +228,29 @@ impl Connection {
             Dialect::Smb202 | Dialect::Smb210 | Dialect::Wildcard => SigningAlgorithm::HmacSha256,
             _ => SigningAlgorithm::AesCmac,
         };
+        let mut cipher = response
+            .capabilities
+            .contains(Capabilities::ENCRYPTION)
+            .then_some(Cipher::Aes128Ccm);
+        let mut rdma_transforms = None;
         for context in response.contexts.iter() {
             let context = context.map_err(ClientError::protocol)?;
-            if context.context_type == ContextType::SIGNING_CAPABILITIES {
-                let chosen = decode_algorithms(context.data).map_err(ClientError::protocol)?;
-                let id = chosen.iter().next().unwrap_or(u16::MAX);
-                signing = SigningAlgorithm::from_id(id)
-                    .ok_or_else(|| ClientError::protocol(format!("signing algorithm {id}")))?;
+            let chosen = || decode_algorithms(context.data).map_err(ClientError::protocol);
+            match context.context_type {
+                ContextType::SIGNING_CAPABILITIES => {
+                    let id = chosen()?.iter().next().unwrap_or(u16::MAX);
+                    signing = SigningAlgorithm::from_id(id)
+                        .ok_or_else(|| ClientError::protocol(format!("signing algorithm {id}")))?;
+                }
+                ContextType::ENCRYPTION_CAPABILITIES => {
+                    cipher = chosen()?.iter().next().and_then(Cipher::from_id);
+                }
+                ContextType::RDMA_TRANSFORM_CAPABILITIES => {
+                    let ids =
+                        decode_rdma_transforms(context.data).map_err(ClientError::protocol)?;
+                    rdma_transforms = Some(ids.iter().collect());
+                }
+                _ => {}
             }
         }
         self.negotiated = Some(Negotiated {
@@ -231,6 +263,8 @@ impl Connection {
             server_guid: response.server_guid,
             security_buffer: response.security_buffer.to_vec(),
             signing,
+            cipher,
+            rdma_transforms,
         });
         Ok(())
     }
@@ -308,7 +342,8 @@ impl Connection {
                 element.resize(element.len().next_multiple_of(8), 0);
                 header.next_command = element.len() as u32;
             }
-            if let Some(key) = self.keys.get(&session) {
+            let encrypted = self.encryption.is_on(session);
+            if let Some(key) = self.keys.get(&session).filter(|_| !encrypted) {
                 header.flags |= HeaderFlags::SIGNED;
                 let mut encoded = header_bytes(&header);
                 key.sign_in_place(&mut encoded, &[&element[64..]], &mut Vec::new());
@@ -318,6 +353,7 @@ impl Connection {
             }
             message.extend_from_slice(&element);
         }
+        let message = self.encryption.seal(session, message)?;
         self.send_raw(&message)
     }
 
@@ -376,6 +412,7 @@ impl Connection {
     /// Takes one message from the transport and files its elements.
     pub fn receive(&mut self, patience: Duration) -> Result<(), ClientError> {
         let message = self.transport.receive(patience)?;
+        let (message, encrypted) = self.encryption.open(message)?;
         let mut rest = &message[..];
         loop {
             let header = Header::decode(rest).map_err(ClientError::protocol)?;
@@ -386,7 +423,7 @@ impl Connection {
             let element = rest
                 .get(..length)
                 .ok_or_else(|| ClientError::protocol("NextCommand points outside"))?;
-            self.take_element(header, element)?;
+            self.take_element(header, element, encrypted)?;
             if header.next_command == 0 {
                 return Ok(());
             }
@@ -394,13 +431,25 @@ impl Connection {
         }
     }
 
-    fn take_element(&mut self, header: Header, element: &[u8]) -> Result<(), ClientError> {
+    fn take_element(
+        &mut self,
+        header: Header,
+        element: &[u8],
+        encrypted: bool,
+    ) -> Result<(), ClientError> {
         if element.get(..4) != Some(&PROTOCOL_ID)
             || !header.flags.contains(HeaderFlags::SERVER_TO_REDIR)
         {
             return Err(ClientError::protocol("not a response"));
         }
-        self.verify(&header, element)?;
+        if encrypted != self.encryption.is_on(header.session_id) {
+            return Err(ClientError::protocol(format!(
+                "a reply is encrypted: {encrypted}, and its session the other way"
+            )));
+        }
+        if !encrypted {
+            self.verify(&header, element)?;
+        }
         self.credits += u32::from(header.credits);
         if let (Addressing::Async(id), NtStatus::PENDING) = (header.addressing, header.status) {
             self.pending.insert(header.message_id, id);
@@ -473,10 +522,25 @@ fn encode_offer(offer: &Offer, body: &mut Vec<u8>) {
     let preauth = PreauthIntegrity::data(&[SHA_512], &[0x5a; 32]);
     let ids: Vec<u16> = offer.signing.iter().map(|one| one.id()).collect();
     let signing = algorithms_data(&ids);
+    let ciphers: Vec<u16> = offer.ciphers.iter().map(|one| one.id()).collect();
+    let ciphers = algorithms_data(&ciphers);
+    let transforms = rdma_transforms_data(&offer.rdma_transforms);
     let mut contexts = vec![RawContext {
         context_type: ContextType::PREAUTH_INTEGRITY_CAPABILITIES,
         data: &preauth,
     }];
+    if !offer.ciphers.is_empty() {
+        contexts.push(RawContext {
+            context_type: ContextType::ENCRYPTION_CAPABILITIES,
+            data: &ciphers,
+        });
+    }
+    if !offer.rdma_transforms.is_empty() {
+        contexts.push(RawContext {
+            context_type: ContextType::RDMA_TRANSFORM_CAPABILITIES,
+            data: &transforms,
+        });
+    }
     if !offer.signing.is_empty() {
         contexts.push(RawContext {
             context_type: ContextType::SIGNING_CAPABILITIES,

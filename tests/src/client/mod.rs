@@ -7,6 +7,7 @@
 
 mod connection;
 mod files;
+mod protection;
 mod rdma;
 mod session;
 pub mod simulated;
@@ -19,6 +20,7 @@ use proto::smb2::NtStatus;
 
 pub use connection::{Connection, Negotiated, Offer, Reply};
 pub use files::{OpenOptions, create_body, read_body, split, write_rdma_body};
+pub use protection::{Protection, SealedPayload, write_protected_body};
 pub use rdma::{Access, ExposedMemory, RdmaTransport};
 pub use session::{Session, Tree};
 pub use tcp::Tcp;

@@ -8,8 +8,9 @@ use proto::smb2::session_setup::{
 };
 use proto::smb2::tree_connect::{TreeConnectFlags, TreeConnectRequest, TreeConnectResponse};
 use proto::smb2::{Command, Dialect, NtStatus, SessionId, TreeId};
-use smbd::security::keys::KeySchedule;
-use smbd::security::ntlm::{Credentials, Initiator as Ntlm, InitiatorRandom};
+use smbd::security::encryption::{End, SessionCipher};
+use smbd::security::keys::{KeySchedule, PreauthHash};
+use smbd::security::ntlm::{Credentials, Initiator as Ntlm, InitiatorRandom, SessionKey};
 use smbd::security::signing::SigningKey;
 use smbd::security::spnego::{Initiator, InitiatorStep};
 
@@ -154,6 +155,9 @@ impl Connection {
                     }
                     let key = self.session_signing_key(&initiator, &preauth)?;
                     self.check_signature(&key, &reply)?;
+                    if session_key.is_none() {
+                        self.know_cipher(id, &initiator, &preauth)?;
+                    }
                     return Ok((session, Some(key)));
                 }
                 other => return Err(ClientError::protocol(format!("{other:?}"))),
@@ -164,19 +168,38 @@ impl Connection {
     fn session_signing_key(
         &self,
         initiator: &Initiator,
-        preauth: &smbd::security::keys::PreauthHash,
+        preauth: &PreauthHash,
     ) -> Result<SigningKey, ClientError> {
-        let session_key = initiator
-            .session_key()
-            .ok_or_else(|| ClientError::protocol("accepted without a key"))?;
-        let schedule = match self.negotiated().dialect {
-            Dialect::Smb202 | Dialect::Smb210 => KeySchedule::Smb2,
-            Dialect::Smb300 | Dialect::Smb302 => KeySchedule::Smb30,
-            Dialect::Smb311 => KeySchedule::Smb311(preauth),
-            other => return Err(ClientError::protocol(format!("dialect {other:?}"))),
-        };
-        let key = schedule.signing_key(session_key);
+        let session_key = session_key(initiator)?;
+        let key = self.key_schedule(preauth)?.signing_key(session_key);
         Ok(SigningKey::new(self.negotiated().signing, &key))
+    }
+
+    /// Makes the session's cipher, if one was negotiated: a channel that is bound has none of its own.
+    fn know_cipher(
+        &mut self,
+        session: SessionId,
+        initiator: &Initiator,
+        preauth: &PreauthHash,
+    ) -> Result<(), ClientError> {
+        let Some(cipher) = self.negotiated().cipher else {
+            return Ok(());
+        };
+        let schedule = self.key_schedule(preauth)?;
+        if let Some(keys) = schedule.cipher_keys(session_key(initiator)?, cipher.key_length()) {
+            let cipher = SessionCipher::new(cipher, &keys, End::Client);
+            self.encryption.know(session, cipher);
+        }
+        Ok(())
+    }
+
+    fn key_schedule<'a>(&self, preauth: &'a PreauthHash) -> Result<KeySchedule<'a>, ClientError> {
+        match self.negotiated().dialect {
+            Dialect::Smb202 | Dialect::Smb210 => Ok(KeySchedule::Smb2),
+            Dialect::Smb300 | Dialect::Smb302 => Ok(KeySchedule::Smb30),
+            Dialect::Smb311 => Ok(KeySchedule::Smb311(preauth)),
+            other => Err(ClientError::protocol(format!("dialect {other:?}"))),
+        }
     }
 
     /// A SESSION_SETUP response that proves the server's key: in 3.1.1 it must be signed.
@@ -237,4 +260,10 @@ impl Connection {
         self.exchange(header, &[4, 0, 0, 0])?.check()?;
         Ok(())
     }
+}
+
+fn session_key(initiator: &Initiator) -> Result<&SessionKey, ClientError> {
+    initiator
+        .session_key()
+        .ok_or_else(|| ClientError::protocol("accepted without a key"))
 }

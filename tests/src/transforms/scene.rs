@@ -1,0 +1,142 @@
+//! A server with a share, and clients with a session and a file on it, signed or encrypted.
+
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use proto::smb2::FileId;
+use proto::smb2::negotiate_context::rdma_transform;
+use smbd::security::encryption::Cipher;
+use smbd::security::signing::SigningAlgorithm;
+
+use crate::client::{
+    ClientError, Connection, Offer, OpenOptions, PATIENCE, Protection, Session, Tree,
+};
+use crate::refusals::{Enter, RdmaClient};
+use crate::server::{PASSWORD, Server, ServerBuilder, USER};
+
+/// Both transforms, as Windows offers them.
+pub const BOTH: &[u16] = &[rdma_transform::ENCRYPTION, rdma_transform::SIGNING];
+
+/// What a client negotiates, and how it protects its session.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub transforms: &'static [u16],
+    pub cipher: Option<Cipher>,
+    pub signing: SigningAlgorithm,
+    pub session: Protection,
+}
+
+impl Terms {
+    pub const SIGNED: Terms = Terms {
+        transforms: BOTH,
+        cipher: None,
+        signing: SigningAlgorithm::AesGmac,
+        session: Protection::Signing,
+    };
+    pub const ENCRYPTED: Terms = Terms {
+        cipher: Some(Cipher::Aes128Gcm),
+        session: Protection::Encryption,
+        ..Terms::SIGNED
+    };
+
+    pub fn offer(&self) -> Offer {
+        Offer {
+            signing: vec![self.signing],
+            ciphers: self.cipher.into_iter().collect(),
+            rdma_transforms: self.transforms.to_vec(),
+            ..Offer::default()
+        }
+    }
+}
+
+/// A running server.
+pub struct Scene<C> {
+    pub server: Server,
+    client: PhantomData<C>,
+}
+
+/// A client with a file open.
+pub struct Client {
+    pub connection: Connection,
+    pub session: Session,
+    pub tree: Tree,
+    pub file: FileId,
+    /// The file, as the server's machine has it.
+    pub path: PathBuf,
+}
+
+impl<C: RdmaClient> Scene<C> {
+    pub fn begin(server: ServerBuilder, enter: &Enter) -> Option<Scene<C>> {
+        let server = server
+            .share("share", "    read only = no")
+            .start_or_skip()?;
+        enter(0);
+        // smbdirectd starts after smbd, which answers over TCP already.
+        let until = Instant::now() + PATIENCE;
+        while let Err(error) = C::connect(true) {
+            assert!(Instant::now() < until, "{error}\n{}", server.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(Scene {
+            server,
+            client: PhantomData,
+        })
+    }
+
+    /// A connection on which nothing but NEGOTIATE was said.
+    pub fn connect(&self, offer: Offer) -> Result<Connection, ClientError> {
+        Connection::negotiate(C::connect(true)?, offer)
+    }
+
+    /// A client on these terms, with a new file, or one that `contents` are in already.
+    #[track_caller]
+    pub fn client(&self, terms: Terms, contents: Option<&[u8]>) -> Client {
+        let path = self.server.share("share").join("payload");
+        let _ = std::fs::remove_file(&path);
+        if let Some(contents) = contents {
+            std::fs::write(&path, contents).expect("fill the share");
+        }
+        let mut connection = self.connect(terms.offer()).expect("negotiate");
+        let session = connection.log_on(USER, PASSWORD).expect("log on");
+        if terms.session == Protection::Encryption {
+            connection.encrypt(session).expect("a cipher");
+        }
+        let tree = connection.tree_connect(session, "share").expect("connect");
+        let options = match contents {
+            Some(_) => OpenOptions::read(),
+            None => OpenOptions::read_write(),
+        };
+        let file = connection.open(tree, "payload", options).expect("open");
+        // Each asks for many credits and uses one: enough for a large payload.
+        (0..8).for_each(|_| connection.echo().expect("echo"));
+        Client {
+            connection,
+            session,
+            tree,
+            file,
+            path,
+        }
+    }
+}
+
+impl Client {
+    /// What the server has in the file.
+    pub fn stored(&self) -> Vec<u8> {
+        std::fs::read(&self.path).expect("the file is there")
+    }
+
+    /// Ends it in order: the connection is as good as it was.
+    #[track_caller]
+    pub fn leave(mut self) {
+        self.connection.close(self.tree, self.file).expect("close");
+        self.connection.log_off(self.session).expect("log off");
+    }
+}
+
+/// Bytes that tell where they are.
+pub fn pattern(length: u32, salt: u8) -> Vec<u8> {
+    (0..length)
+        .map(|at| (at.wrapping_mul(at) >> 7) as u8 ^ at as u8 ^ salt)
+        .collect()
+}
