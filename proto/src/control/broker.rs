@@ -78,6 +78,19 @@ pub struct OpenMode {
     pub oplock: Oplock,
 }
 
+/// A connection that a session of another process is to be bound to, as far as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingConnection {
+    /// Its NEGOTIATE message, to be judged again and not answered.
+    pub negotiate: Vec<u8>,
+    /// Connection.PreauthIntegrityHashValue.
+    pub preauth: Vec<u8>,
+    /// The SESSION_SETUP, unanswered.
+    pub request: Vec<u8>,
+    /// MessageIds from the request's up to here are the client's to use.
+    pub window_end: u64,
+}
+
 /// Child to broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToBroker {
@@ -96,6 +109,27 @@ pub enum ToBroker {
     PassAnswer { claim: ClaimKey, answer: PassAnswer },
     /// One of the owner's connections ended.
     ChannelClosed,
+    /// A user has logged on (GlobalSessionTable, MS-SMB2 3.3.1.5). To a restarted broker: one had.
+    SessionOpened { session: u64 },
+    /// A session told of is over.
+    SessionClosed { session: u64 },
+    /// "This connection wants to be a channel of that session, which is none of mine." Carries a
+    /// duplicate of the connection. Answered like `Claim`.
+    Bind {
+        claim: ClaimId,
+        session: u64,
+        connection: BindingConnection,
+    },
+    /// "This user has lost that session, which is none of mine" (PreviousSessionId, MS-SMB2
+    /// 3.3.5.5.3). Answered by [`FromBroker::PreviousEnded`].
+    EndPrevious {
+        claim: ClaimId,
+        session: u64,
+        user: String,
+        uid: u32,
+    },
+    /// Answers [`FromBroker::EndSession`], whatever became of it.
+    SessionEnded { claim: ClaimKey },
     /// "May I have this file open like this?" The child has it open and has changed nothing yet.
     Open {
         open: OpenId,
@@ -153,6 +187,22 @@ pub enum FromBroker {
         dialect: u16,
         preface: Vec<u8>,
     },
+    /// To a session's process: a connection that wants to be a channel of it. Carries it. To be
+    /// answered at once, like `Pass`.
+    PassBinding {
+        claim: ClaimKey,
+        connection: BindingConnection,
+    },
+    /// To a session's process: the session is lost, if it is this user's. Answered by
+    /// `SessionEnded` when its files are closed.
+    EndSession {
+        claim: ClaimKey,
+        session: u64,
+        user: String,
+        uid: u32,
+    },
+    /// Answers `EndPrevious`: if there was such a session, it is over.
+    PreviousEnded { claim: ClaimId },
     /// Answers an open.
     Granted {
         open: OpenId,
@@ -200,6 +250,9 @@ pub enum Refusal {
     /// Too many of the owner's connections are not authenticated yet.
     #[error("too many of the client's connections are not authenticated yet")]
     TooManyUnauthenticated,
+    /// There is no such session: STATUS_USER_SESSION_DELETED.
+    #[error("there is no such session")]
+    NoSession,
     /// The owner is ending: the claimant hears nothing until it has, and then serves the client.
     #[error("the client's process is ending")]
     Ending,
@@ -265,13 +318,13 @@ pub struct BrokerTotals {
 
 impl ControlMessage for ToBroker {
     fn descriptors(&self) -> usize {
-        usize::from(matches!(self, Self::Claim { .. }))
+        usize::from(matches!(self, Self::Claim { .. } | Self::Bind { .. }))
     }
 }
 
 impl ControlMessage for FromBroker {
     fn descriptors(&self) -> usize {
-        usize::from(matches!(self, Self::Pass { .. }))
+        usize::from(matches!(self, Self::Pass { .. } | Self::PassBinding { .. }))
     }
 }
 

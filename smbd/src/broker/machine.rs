@@ -14,6 +14,7 @@ use proto::control::{ChildId, MAX_PREFACE};
 use super::clients::{Claimed, ClientOffence, Clients};
 use super::files::{FileOffence, Files};
 use super::logons::Logons;
+use super::sessions::Sessions;
 
 /// Requests of one child kept while a restarted broker waits for the others' state.
 const MAX_HELD: u32 = 1024;
@@ -43,6 +44,7 @@ pub struct Machine<C> {
     clients: Clients<C>,
     files: Files,
     logons: Logons,
+    sessions: Sessions,
     service: Service,
     /// Requests that came before [`Service::Running`].
     held: VecDeque<(ChildId, ToBroker, Option<C>)>,
@@ -117,6 +119,7 @@ impl<C> Default for Machine<C> {
             clients: Clients::default(),
             files: Files::default(),
             logons: Logons::default(),
+            sessions: Sessions::default(),
             service: Service::Starting,
             held: VecDeque::new(),
             actions: Vec::new(),
@@ -291,8 +294,41 @@ impl<C> Machine<C> {
                 self.clients.claim(claimed, now, &mut self.actions)?;
             }
             ToBroker::PassAnswer { claim, answer } => {
-                self.clients
-                    .answer(child, claim, answer, now, &mut self.actions)?;
+                match self.sessions.answer(child, claim, answer) {
+                    Some(action) => self.actions.push(action),
+                    None => {
+                        self.clients
+                            .answer(child, claim, answer, now, &mut self.actions)?;
+                    }
+                }
+            }
+            ToBroker::SessionOpened { session } => self.sessions.opened(child, session),
+            ToBroker::SessionClosed { session } => self.sessions.closed(child, session),
+            ToBroker::Bind {
+                claim,
+                session,
+                connection: state,
+            } => {
+                let connection = connection
+                    .filter(|_| state.negotiate.len() + state.request.len() <= MAX_PREFACE)
+                    .ok_or(Offence::Malformed)?;
+                let key = ClaimKey { child, claim };
+                let actions = &mut self.actions;
+                self.sessions.bind(key, session, state, connection, actions);
+            }
+            ToBroker::EndPrevious {
+                claim,
+                session,
+                user,
+                uid,
+            } => {
+                let key = ClaimKey { child, claim };
+                self.sessions
+                    .end(key, session, user, uid, &mut self.actions);
+            }
+            ToBroker::SessionEnded { claim } => {
+                // A broker restarted meanwhile knows of no question, and the asker asks again.
+                self.actions.extend(self.sessions.ended(child, claim));
             }
             ToBroker::ChannelClosed => self.clients.channel_closed(child)?,
             ToBroker::Open { open, file, mode } => {
@@ -352,6 +388,7 @@ impl<C> Machine<C> {
         self.files.release(child, &mut answers);
         self.answer(answers);
         self.clients.release(child, now, &mut self.actions);
+        self.sessions.release(child, &mut self.actions);
     }
 
     fn answer(&mut self, answers: Vec<(ChildId, FromBroker)>) {

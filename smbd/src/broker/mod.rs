@@ -14,5 +14,6 @@ pub mod files;
 pub mod logons;
 pub mod machine;
 pub mod process;
+mod sessions;
 #[cfg(test)]
 mod tests;

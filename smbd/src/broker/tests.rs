@@ -11,6 +11,7 @@ use super::machine::{Action, Machine, RESTORE_LIMIT};
 
 mod files;
 mod restart;
+mod sessions;
 
 const GUID: [u8; 16] = [0x11; 16];
 const NOW: Duration = Duration::from_secs(100);
@@ -70,7 +71,17 @@ impl Broker {
     }
 
     fn say(&mut self, child: u64, message: ToBroker) -> Vec<Sent<FromBroker>> {
-        self.machine.message(ChildId(child), message, None, NOW);
+        self.say_with(child, message, None)
+    }
+
+    fn say_with(
+        &mut self,
+        child: u64,
+        message: ToBroker,
+        connection: Option<u32>,
+    ) -> Vec<Sent<FromBroker>> {
+        self.machine
+            .message(ChildId(child), message, connection, NOW);
         self.sent()
     }
 

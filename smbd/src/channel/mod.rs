@@ -131,6 +131,11 @@ pub trait Channel {
     fn has_unread(&self) -> bool;
     /// What was read of a channel that does not read on yet, for another process's `replay`.
     fn preface(&self) -> Vec<u8>;
+    /// Whether all that was read is delivered and all that was queued is sent, so that another
+    /// process may go on with the bare descriptor.
+    fn is_between_messages(&self) -> bool {
+        false
+    }
     /// Since when a message has been arriving and is not whole.
     fn partial_since(&self) -> Option<Instant>;
     /// Queues a reply.

@@ -318,6 +318,11 @@ impl Channel for TcpChannel {
         self.state.borrow().preface.clone()
     }
 
+    fn is_between_messages(&self) -> bool {
+        let state = self.state.borrow();
+        state.ahead.len() == state.start && state.partial.is_none() && state.output.is_empty()
+    }
+
     fn partial_since(&self) -> Option<Instant> {
         self.state.borrow().partial_since
     }

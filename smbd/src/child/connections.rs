@@ -7,14 +7,15 @@ use std::rc::Rc;
 use proto::control::ConnectionKind;
 use proto::control::broker::{PassAnswer, Refusal};
 use proto::control::child::{ChannelStatus, ChildStatus, Transport};
-use proto::smb2::{Dialect, Guid, NtStatus};
+use proto::smb2::{Dialect, Guid, NtStatus, SessionId};
 use shm::SystemError;
 
 use super::Child;
 use crate::broker::clients::MAX_CONNECTIONS;
 use crate::channel::{self, Channel, Reading, RelayChannel, TcpChannel};
 use crate::handlers;
-use crate::messaging::{Claim, ClaimRequest};
+use crate::messaging::{Claim, ClaimRequest, LostSession};
+use crate::security::spnego::LogonKind;
 use crate::state::{Connection, Open, Session};
 use crate::stop_point;
 
@@ -156,6 +157,7 @@ impl Child {
     /// released one by one.
     pub fn take_session(&self, session: &Session) -> Vec<Rc<Open>> {
         self.sessions.remove(session.id);
+        self.broker.session_closed(session.id.0);
         session.trees.end();
         session.opens.remove_all(None)
     }
@@ -171,6 +173,24 @@ impl Child {
             for open in opens {
                 handlers::close::release(&child, open).await;
             }
+        });
+    }
+
+    /// A session that its user has lost, and that another process has its place of, ends.
+    pub fn end_lost(self: &Rc<Child>, lost: LostSession) {
+        let found = self.sessions.find(SessionId(lost.session)).filter(|found| {
+            let user = found.user();
+            user.kind == LogonKind::User
+                && user.identity.uid == lost.uid
+                && user.name.to_lowercase() == lost.user.to_lowercase()
+        });
+        let opens = found.map(|session| self.take_session(&session));
+        let child = Rc::clone(self);
+        self.spawn_detached(async move {
+            for open in opens.unwrap_or_default() {
+                handlers::close::release(&child, open).await;
+            }
+            child.broker.session_ended(lost.claim);
         });
     }
 

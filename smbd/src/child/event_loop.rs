@@ -195,6 +195,9 @@ impl EventLoop {
                 for passed in self.child.broker.on_readable() {
                     self.judge_passed(passed);
                 }
+                for lost in self.child.broker.lost_sessions() {
+                    self.child.end_lost(lost);
+                }
                 for open in self.child.broker.oplock_breaks() {
                     oplock_break::begin(&self.child, open);
                 }

@@ -6,6 +6,7 @@
 use proto::control::broker::PassAnswer;
 
 use super::event_loop::EventLoop;
+use crate::dispatch;
 use crate::messaging::PassedConnection;
 use crate::stop_point;
 
@@ -13,7 +14,10 @@ impl EventLoop {
     pub(super) fn judge_passed(&mut self, passed: PassedConnection) {
         stop_point::reach("owner-pass");
         let answer = self.child.judge_pass(self.accepted.len(), self.shutdown);
-        self.child.broker.answer(passed.claim, answer);
+        match passed.binding {
+            Some(_) => self.child.broker.answer_binding(passed.claim, answer),
+            None => self.child.broker.answer(passed.claim, answer),
+        }
         if let PassAnswer::Refused(reason) = answer {
             tracing::warn!(%reason, "a connection passed to this process is refused");
             return;
@@ -36,21 +40,25 @@ impl EventLoop {
     /// The broker died before it was told: the next one passes these connections again.
     pub(super) fn give_back_accepted(&mut self) {
         for passed in self.accepted.drain(..) {
-            self.child.broker.forget_pass(passed.claim);
+            let counts = passed.binding.is_none();
+            self.child.broker.forget_pass(passed.claim, counts);
         }
     }
 
     fn take_passed(&mut self, passed: PassedConnection) {
         let connected = self.child.connect(passed.kind, passed.connection);
         let served = connected.and_then(|connection| {
-            connection.claimed.set(true);
+            connection.claimed.set(passed.binding.is_none());
             self.serve(&connection).map(|()| connection)
         });
-        match served {
-            Ok(connection) => self.replay(&connection, &passed.preface),
-            Err(error) => {
+        match (served, passed.binding) {
+            (Ok(connection), None) => self.replay(&connection, &passed.preface),
+            (Ok(connection), Some(binding)) => dispatch::resume(&self.child, &connection, binding),
+            (Err(error), binding) => {
                 tracing::error!(%error, "a connection passed to this process can't be served");
-                self.child.broker.channel_closed();
+                if binding.is_none() {
+                    self.child.broker.channel_closed();
+                }
             }
         }
     }

@@ -17,12 +17,14 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use proto::control::broker::BindingConnection;
 use proto::smb2::transform::{TRANSFORM_PROTOCOL_ID, TransformHeader};
-use proto::smb2::{Command, Elements, Header};
+use proto::smb2::{Command, Elements, Header, NtStatus};
 
-use crate::channel::Message;
+use crate::channel::{Message, Reading};
 use crate::child::Child;
 use crate::handlers;
+use crate::security::keys::PreauthHash;
 use crate::state::{Connection, Session};
 
 pub use progress::Progress;
@@ -90,6 +92,27 @@ pub fn deliver_first(child: &Rc<Child>, connection: &Rc<Connection>, message: Ve
             .replace(SequenceWindow::starting_at(header.message_id));
     }
     deliver(child, connection, message);
+}
+
+/// Goes on with a connection that another process has negotiated, from the SESSION_SETUP that binds
+/// it to a session of this one.
+pub fn resume(child: &Rc<Child>, connection: &Rc<Connection>, binding: BindingConnection) {
+    let taken_up = <[u8; 64]>::try_from(binding.preauth)
+        .map_err(|_| NtStatus::INVALID_PARAMETER)
+        .map(PreauthHash::from_bytes)
+        .and_then(|preauth| {
+            handlers::negotiate::resume(child, connection, &binding.negotiate, preauth)?;
+            Header::decode(&binding.request).map_err(|_| NtStatus::INVALID_PARAMETER)
+        });
+    match taken_up {
+        Ok(header) => {
+            let window = SequenceWindow::resuming(header.message_id, binding.window_end);
+            connection.window.replace(window);
+            connection.channel.read_on(Reading::Freely);
+            deliver(child, connection, binding.request);
+        }
+        Err(status) => connection.end(format!("it can't be taken up: {status}")),
+    }
 }
 
 /// Walks the chain, takes its MessageIds from the window, and carries out CANCELs.

@@ -53,6 +53,25 @@ impl SequenceWindow {
         }
     }
 
+    /// The window of a connection that another process had: identifiers from `id` to before `end`
+    /// are unused.
+    pub fn resuming(id: MessageId, end: u64) -> SequenceWindow {
+        let count = end
+            .saturating_sub(id.0)
+            .clamp(1, UNAUTHENTICATED_CREDITS.into());
+        SequenceWindow {
+            low: id.0,
+            used: std::iter::repeat_n(false, count as usize).collect(),
+            maximum: UNAUTHENTICATED_CREDITS,
+        }
+    }
+
+    /// Where the window ends, if `id` is the last identifier used and no lower one is unused.
+    pub fn end_after(&self, id: MessageId) -> Option<u64> {
+        let is_last = id.0.checked_add(1) == Some(self.low) && !self.used.contains(&true);
+        is_last.then(|| self.high())
+    }
+
     /// Lets the window grow to `maximum`: a session is authenticated.
     pub fn widen(&mut self, maximum: u16) {
         self.maximum = self.maximum.max(maximum);
@@ -126,6 +145,25 @@ mod tests {
         assert!(window.take(MessageId(0), 1).is_ok());
         assert!(window.take(MessageId(0), 1).is_err(), "a second time");
         assert_eq!(window.available(), 0);
+    }
+
+    #[test]
+    fn a_window_goes_on_in_another_process_where_nothing_is_left_behind() {
+        let mut window = SequenceWindow::new();
+        window.take(MessageId(0), 1).unwrap();
+        window.grant(4);
+        window.take(MessageId(1), 1).unwrap();
+        assert_eq!(window.end_after(MessageId(1)), Some(5));
+        let mut resumed = SequenceWindow::resuming(MessageId(1), 5);
+        assert_eq!(resumed.available(), 4);
+        assert!(resumed.take(MessageId(0), 1).is_err(), "used there");
+        assert!(resumed.take(MessageId(5), 1).is_err(), "not granted");
+        resumed.take(MessageId(1), 4).unwrap();
+        window.take(MessageId(3), 1).unwrap();
+        assert_eq!(window.end_after(MessageId(3)), None, "2 is unused");
+        assert_eq!(window.end_after(MessageId(1)), None, "3 is used");
+        let bounded = SequenceWindow::resuming(MessageId(7), u64::MAX);
+        assert_eq!(bounded.available(), usize::from(UNAUTHENTICATED_CREDITS));
     }
 
     #[test]

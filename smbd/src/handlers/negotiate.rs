@@ -67,7 +67,23 @@ async fn answer(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
     if cx.connection.negotiated.set(negotiated).is_err() {
         return Err(NtStatus::INVALID_PARAMETER);
     }
+    cx.connection.negotiate.replace(element.to_vec());
     Ok(response)
+}
+
+/// Takes up a connection whose NEGOTIATE another process has answered.
+pub fn resume(
+    child: &Child,
+    connection: &Connection,
+    element: &[u8],
+    preauth: PreauthHash,
+) -> Result<(), NtStatus> {
+    let request = NegotiateRequest::decode(element).map_err(malformed)?;
+    let agreement = negotiation::agree(&request, &policy(child, connection))?;
+    connection.negotiating.set(true);
+    connection.preauth.replace(preauth);
+    let _ = connection.negotiated.set(agreement.negotiated);
+    Ok(())
 }
 
 /// An SMB1 NEGOTIATE (MS-SMB2 3.3.5.3): answered in SMB2, or not at all.

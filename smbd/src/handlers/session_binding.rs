@@ -6,9 +6,12 @@
 
 use std::rc::Rc;
 
+use proto::control::broker::{BindingConnection, Refusal};
 use proto::smb2::{Dialect, HEADER_SIZE, NtStatus};
 
 use super::Context;
+use crate::channel::Reading;
+use crate::messaging::Claim;
 use crate::security::encryption::SessionCipher;
 use crate::security::keys::KeySchedule;
 use crate::security::ntlm::SessionKey;
@@ -18,18 +21,23 @@ use crate::state::{Logon, Negotiated, Session};
 /// Channels of one session: what Windows allows (MS-SMB2 3.3.5.5.3).
 const MAX_CHANNELS: usize = 32;
 
+/// Whether sessions may be bound at all.
+pub fn permit(cx: &Context) -> Result<(), NtStatus> {
+    match cx.child.config.global.server_multi_channel_support {
+        true => Ok(()),
+        false => Err(cx.refuse(
+            "server multi channel support = no",
+            NtStatus::REQUEST_NOT_ACCEPTED,
+        )),
+    }
+}
+
 /// The session a binding request names, once it is clear that its sender may ask.
 pub fn check(
     element: &[u8],
     cx: &Context,
     negotiated: &Negotiated,
 ) -> Result<Rc<Session>, NtStatus> {
-    if !cx.child.config.global.server_multi_channel_support {
-        return Err(cx.refuse(
-            "server multi channel support = no",
-            NtStatus::REQUEST_NOT_ACCEPTED,
-        ));
-    }
     let session = cx
         .child
         .sessions
@@ -79,6 +87,49 @@ pub fn check(
         return Err(NtStatus::INSUFFICIENT_RESOURCES);
     }
     Ok(session)
+}
+
+/// A session that is none of this process's: the connection goes to the process that has it, which
+/// answers. Only a bare TCP connection can go: not one that has sessions here, nor one with anything
+/// under way. The status is the answer where it stays.
+pub async fn pass_on(element: &[u8], cx: &Context) -> NtStatus {
+    let connection = &cx.connection;
+    let window_end = connection
+        .window
+        .borrow()
+        .end_after(cx.header.message_id)
+        .filter(|_| {
+            !connection.is_authenticated()
+                && !connection.negotiate.borrow().is_empty()
+                && connection.requests.borrow().len() == 1
+                && connection.channel.is_between_messages()
+        });
+    let duplicate = connection.channel.descriptor().try_clone_to_owned();
+    let (Some(window_end), Ok(duplicate)) = (window_end, duplicate) else {
+        return NtStatus::USER_SESSION_DELETED;
+    };
+    let state = BindingConnection {
+        negotiate: connection.negotiate.borrow().clone(),
+        preauth: connection.preauth.borrow().as_bytes().to_vec(),
+        request: element.to_vec(),
+        window_end,
+    };
+    connection.channel.read_on(Reading::Nothing);
+    let session = cx.header.session_id.0;
+    match cx.child.broker.bind(session, state, duplicate).await {
+        Claim::HandedOver => {
+            connection.hand_over();
+            NtStatus::CONNECTION_DISCONNECTED
+        }
+        Claim::Owner(_) | Claim::Refused(Refusal::NoSession, _) => {
+            connection.channel.read_on(Reading::Freely);
+            NtStatus::USER_SESSION_DELETED
+        }
+        Claim::Refused(..) => {
+            connection.channel.read_on(Reading::Freely);
+            NtStatus::REQUEST_NOT_ACCEPTED
+        }
+    }
 }
 
 /// Adds the channel: MS-SMB2 3.3.5.5.3. Its signing key is made of the key of its own logon, and

@@ -38,7 +38,14 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         .negotiated
         .get()
         .ok_or(NtStatus::INVALID_PARAMETER)?;
-    let bound = match request.flags.contains(SessionSetupFlags::BINDING) {
+    let binds = request.flags.contains(SessionSetupFlags::BINDING);
+    if binds {
+        session_binding::permit(cx)?;
+    }
+    let bound = match binds {
+        true if cx.child.sessions.find(cx.header.session_id).is_none() => {
+            return Err(session_binding::pass_on(element, cx).await);
+        }
         true => Some(session_binding::check(element, cx, negotiated)?),
         false => None,
     };
@@ -276,7 +283,10 @@ async fn establish(
     session.expires.set(expiry(authenticated.lifetime));
     session.add_channel(cx.connection.id, signing_key.clone());
     cx.child.sessions.add(Rc::clone(&session))?;
-    end_previous(request, cx, &session);
+    if kind == LogonKind::User {
+        cx.child.broker.session_opened(id.0);
+    }
+    end_previous(request, cx, &session).await;
     cx.child.authenticated(&cx.connection);
     if kind == LogonKind::User {
         cx.connection.proven.set(true);
@@ -406,16 +416,24 @@ async fn identify(
 }
 
 /// PreviousSessionId (MS-SMB2 3.3.5.5.3): the same user's lost session ends at once.
-fn end_previous(request: &SessionSetupRequest<'_>, cx: &Context, session: &Session) {
+async fn end_previous(request: &SessionSetupRequest<'_>, cx: &Context, session: &Session) {
     let previous = request.previous_session_id;
     if previous == SessionId(0) || previous == session.id {
         return;
     }
-    if let Some(previous) = cx.child.sessions.find(previous)
-        && previous.user().kind == session.user().kind
-        && previous.user().identity == session.user().identity
-    {
-        cx.child.end_session(&previous);
+    let user = session.user();
+    match cx.child.sessions.find(previous) {
+        Some(previous) => {
+            let owner = previous.user();
+            if owner.kind == user.kind && owner.identity == user.identity {
+                cx.child.end_session(&previous);
+            }
+        }
+        None if user.kind == LogonKind::User => {
+            let (name, uid) = (user.name.clone(), user.identity.uid);
+            cx.child.broker.end_previous(previous.0, name, uid).await;
+        }
+        None => {}
     }
 }
 

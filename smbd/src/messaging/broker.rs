@@ -5,7 +5,7 @@
 //! because of that is answered and dropped: one connection is never served twice.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -14,14 +14,18 @@ use std::time::Duration;
 use futures::channel::oneshot;
 use proto::control::ConnectionKind;
 use proto::control::broker::{
-    AttemptId, ClaimId, ClaimKey, FileKey, FromBroker, LogonKey, OpenId, OpenMode, Oplock,
-    PassAnswer, Refusal, ShareDenied, ToBroker,
+    AttemptId, BindingConnection, ClaimId, ClaimKey, FileKey, FromBroker, LogonKey, OpenId,
+    OpenMode, Oplock, PassAnswer, Refusal, ShareDenied, ToBroker,
 };
 use shm::link::Datagram;
 
 use super::link::ControlLink;
 
 mod opens;
+mod sessions;
+
+pub use sessions::LostSession;
+use sessions::{PendingBinding, PendingEnding};
 
 /// Passes remembered as taken; a restarted broker repeats only those it had under way.
 const REMEMBERED_PASSES: usize = 64;
@@ -60,6 +64,9 @@ pub struct PassedConnection {
     pub dialect: u16,
     /// To be read as if it had just arrived.
     pub preface: Vec<u8>,
+    /// Where it is to be bound to a session of this process: how far it is. Then nothing else here
+    /// says anything, and it is answered with [`Broker::answer_binding`].
+    pub binding: Option<BindingConnection>,
     pub connection: OwnedFd,
 }
 
@@ -105,6 +112,12 @@ struct State {
     claims: BTreeMap<ClaimId, PendingClaim>,
     opens: BTreeMap<OpenId, OpenRecord>,
     taken: VecDeque<ClaimKey>,
+    /// Sessions the broker was told of.
+    sessions: BTreeSet<u64>,
+    bindings: BTreeMap<ClaimId, PendingBinding>,
+    endings: BTreeMap<ClaimId, PendingEnding>,
+    /// Until `lost_sessions` takes them.
+    lost: Vec<LostSession>,
     /// Oplocks the broker wants back, until `oplock_breaks` takes them.
     breaks: Vec<OpenId>,
     attempts: BTreeMap<AttemptId, PendingLogon>,
@@ -162,6 +175,10 @@ impl Broker {
             claims: BTreeMap::new(),
             opens: BTreeMap::new(),
             taken: VecDeque::new(),
+            sessions: BTreeSet::new(),
+            bindings: BTreeMap::new(),
+            endings: BTreeMap::new(),
+            lost: Vec::new(),
             breaks: Vec::new(),
             attempts: BTreeMap::new(),
             next_claim: 1,
@@ -260,10 +277,7 @@ impl Broker {
     pub fn answer(&self, claim: ClaimKey, answer: PassAnswer) {
         let state = &mut *self.state.borrow_mut();
         if answer == PassAnswer::Accepted {
-            if state.taken.len() == REMEMBERED_PASSES {
-                state.taken.pop_front();
-            }
-            state.taken.push_back(claim);
+            state.remember(claim);
             if let Some(owner) = state.owner.as_mut() {
                 owner.channels = owner.channels.saturating_add(1);
             }
@@ -271,11 +285,12 @@ impl Broker {
         state.send(&ToBroker::PassAnswer { claim, answer });
     }
 
-    /// An acceptance did not reach the broker, which is gone: the next one asks again.
-    pub fn forget_pass(&self, claim: ClaimKey) {
+    /// An acceptance did not reach the broker, which is gone: the next one asks again. `counts` is
+    /// false for a connection to be bound.
+    pub fn forget_pass(&self, claim: ClaimKey, counts: bool) {
         let state = &mut *self.state.borrow_mut();
         state.taken.retain(|taken| *taken != claim);
-        if let Some(owner) = state.owner.as_mut() {
+        if let Some(owner) = state.owner.as_mut().filter(|_| counts) {
             owner.channels = owner.channels.saturating_sub(1);
         }
     }
@@ -347,11 +362,21 @@ impl Broker {
                 let _ = pending.reply.send(Claim::Owner(pending.connection));
             }
             FromBroker::HandedOver { claim } => {
+                let binding = self.state.borrow_mut().bindings.remove(&claim);
+                if let Some(binding) = binding {
+                    let _ = binding.reply.send(Claim::HandedOver);
+                    return None;
+                }
                 let pending = self.state.borrow_mut().claims.remove(&claim)?;
                 drop(pending.connection);
                 let _ = pending.reply.send(Claim::HandedOver);
             }
             FromBroker::Refused { claim, reason } => {
+                let binding = self.state.borrow_mut().bindings.remove(&claim);
+                if let Some(binding) = binding {
+                    binding.refused(reason);
+                    return None;
+                }
                 let pending = self.state.borrow_mut().claims.remove(&claim)?;
                 let refused = Claim::Refused(reason, pending.connection);
                 let _ = pending.reply.send(refused);
@@ -374,8 +399,42 @@ impl Broker {
                     kind,
                     dialect,
                     preface,
+                    binding: None,
                     connection,
                 });
+            }
+            FromBroker::PassBinding {
+                claim,
+                connection: binding,
+            } => {
+                let connection = descriptors.pop()?;
+                if self.state.borrow().taken.contains(&claim) {
+                    self.answer_binding(claim, PassAnswer::Accepted);
+                    return None;
+                }
+                return Some(PassedConnection {
+                    claim,
+                    kind: ConnectionKind::Tcp,
+                    dialect: 0,
+                    preface: Vec::new(),
+                    binding: Some(binding),
+                    connection,
+                });
+            }
+            FromBroker::EndSession {
+                claim,
+                session,
+                user,
+                uid,
+            } => self.state.borrow_mut().lost.push(LostSession {
+                claim,
+                session,
+                user,
+                uid,
+            }),
+            FromBroker::PreviousEnded { claim } => {
+                let pending = self.state.borrow_mut().endings.remove(&claim)?;
+                let _ = pending.reply.send(());
             }
             FromBroker::BreakOplock { open } => self.state.borrow_mut().breaks.push(open),
             FromBroker::Granted {
@@ -453,6 +512,13 @@ impl Broker {
 }
 
 impl State {
+    fn remember(&mut self, claim: ClaimKey) {
+        if self.taken.len() == REMEMBERED_PASSES {
+            self.taken.pop_front();
+        }
+        self.taken.push_back(claim);
+    }
+
     fn send(&mut self, message: &ToBroker) {
         if let Some(link) = self.link.as_mut() {
             link.send(message);
@@ -529,6 +595,7 @@ impl State {
             self.send_claim(claim, pending);
         }
         self.claims = claims;
+        self.restore_sessions();
     }
 }
 

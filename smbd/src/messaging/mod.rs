@@ -11,6 +11,8 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-pub use broker::{Broker, Claim, ClaimRequest, Closing, DeleteDuty, Grant, PassedConnection};
+pub use broker::{
+    Broker, Claim, ClaimRequest, Closing, DeleteDuty, Grant, LostSession, PassedConnection,
+};
 pub use link::{ControlLink, ControlLinkError};
 pub use supervisor::{Supervisor, SupervisorEvent};

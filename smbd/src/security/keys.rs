@@ -142,6 +142,11 @@ impl PreauthHash {
         self.0.copy_from_slice(context.finish().as_ref());
     }
 
+    /// One that another process had got to.
+    pub fn from_bytes(bytes: [u8; 64]) -> PreauthHash {
+        PreauthHash(bytes)
+    }
+
     pub fn as_bytes(&self) -> &[u8; 64] {
         &self.0
     }

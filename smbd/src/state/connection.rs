@@ -25,6 +25,8 @@ pub struct Connection {
     pub negotiated: OnceCell<Negotiated>,
     /// Connection.CommandSequenceWindow.
     pub window: RefCell<SequenceWindow>,
+    /// The NEGOTIATE that settled it, until a session is authenticated.
+    pub negotiate: RefCell<Vec<u8>>,
     /// Connection.PreauthIntegrityHashValue.
     pub preauth: RefCell<PreauthHash>,
     /// SESSION_SETUP exchanges under way (Connection.PreauthSessionTable and sessions in progress).
@@ -55,6 +57,7 @@ impl Connection {
             channel,
             negotiated: OnceCell::new(),
             window: RefCell::default(),
+            negotiate: RefCell::default(),
             preauth: RefCell::default(),
             logons: RefCell::default(),
             requests: RefCell::default(),
@@ -105,6 +108,7 @@ impl Connection {
     pub fn set_authenticated(&self, credits: u16) {
         self.window.borrow_mut().widen(credits);
         if !self.authenticated.replace(true) {
+            self.negotiate.take();
             self.channel.authenticated();
         }
     }

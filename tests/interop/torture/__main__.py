@@ -24,11 +24,8 @@ BATCH = 12
 SHARES_PER_SERVER = 2
 BATCH_LIMIT_S = 240
 TEST_LIMIT_S = 120
-# Tests that need a suite's own options.
-SUITE_OPTIONS = {
-    # The blocked channels are blocked by a packet filter, in the server's own network namespace.
-    "smb2.multichannel": ["--option=torture:use_iptables=yes"],
-}
+# Suites that want a server of their own, and what stands in its [global] section.
+OWN_SERVERS = {"smb2.session-require-signing": ["server signing = mandatory"]}
 # Suites whose tests take long: each is a process of its own, and they begin first.
 LONG_SUITES = ("smb2.lease", "smb2.replay", "smb2.multichannel", "smb2.oplock", "smb2.dirlease", "smb2.notify",
                "smb2.durable-v2-open", "smb2.scan", "smb2.compound_find", "smb2.dir", "smb2.maxfid", "smb2.secleak")
@@ -108,6 +105,7 @@ class Round:
     def __init__(self, arguments, smbd, smbtorture, table, chosen):
         self.arguments, self.smbd, self.smbtorture, self.table = arguments, smbd, smbtorture, table
         self.batches = queue.Queue()
+        self.own_batches = collections.defaultdict(queue.Queue)
         by_suite = collections.defaultdict(list)
         omitted = lambda test: test in table and table[test].expected == "omit" and test not in arguments.names
         for test in chosen:
@@ -116,21 +114,29 @@ class Round:
         for suite, tests in sorted(by_suite.items(), key=lambda item: (item[0] not in LONG_SUITES, -len(item[1]))):
             size = 1 if suite in LONG_SUITES else BATCH
             for start in range(0, len(tests), size):
-                self.batches.put((suite, tests[start : start + size]))
+                queued = self.own_batches[suite] if suite in OWN_SERVERS else self.batches
+                queued.put((suite, tests[start : start + size]))
         self.results: dict[str, Result] = {}
         self.lock = threading.Lock()
         self.broken = None
 
     def run(self) -> dict[str, Result]:
-        jobs = max(1, min(self.arguments.jobs, self.batches.qsize()))
+        jobs = min(self.arguments.jobs, self.batches.qsize())
         servers = []
+        workers = []
+
+        def serve(shares, batches, lines):
+            server = Server(self.smbd, shares, self.arguments.lines + lines)
+            servers.append(server)
+            for share in shares:
+                workers.append(threading.Thread(target=self.work, args=(server, share, batches)))
+
         try:
-            workers = []
             for first in range(0, jobs, SHARES_PER_SERVER):
-                shares = [f"w{number + 1}" for number in range(first, min(first + SHARES_PER_SERVER, jobs))]
-                server = Server(self.smbd, shares, self.arguments.lines)
-                servers.append(server)
-                workers += [threading.Thread(target=self.work, args=(server, share)) for share in shares]
+                numbers = range(first, min(first + SHARES_PER_SERVER, jobs))
+                serve([f"w{number + 1}" for number in numbers], self.batches, [])
+            for suite, batches in self.own_batches.items():
+                serve(["w1"], batches, OWN_SERVERS[suite])
             for worker in workers:
                 worker.start()
             for worker in workers:
@@ -145,23 +151,22 @@ class Round:
                 server.stop()
         return self.results
 
-    def work(self, server: Server, share: str):
+    def work(self, server: Server, share: str, batches: queue.Queue):
         try:
             while True:
-                suite, tests = self.batches.get_nowait()
-                self.run_batch(server, share, suite, tests)
+                _, tests = batches.get_nowait()
+                self.run_batch(server, share, tests)
         except queue.Empty:
             return
         except BaseException as error:  # the round raises it again
             self.broken = error
 
-    def run_batch(self, server: Server, share: str, suite: str, tests: list[str]):
-        options = SUITE_OPTIONS.get(suite, [])
+    def run_batch(self, server: Server, share: str, tests: list[str]):
         limit_s = BATCH_LIMIT_S if len(tests) > 1 else TEST_LIMIT_S
-        self.note(self.smbtorture.run(server, share, tests, options, limit_s), tests)
+        self.note(self.smbtorture.run(server, share, tests, limit_s), tests)
         for test in tests:
             if test not in self.results:
-                self.note(self.smbtorture.run(server, share, [test], options, TEST_LIMIT_S), [test])
+                self.note(self.smbtorture.run(server, share, [test], TEST_LIMIT_S), [test])
             if test not in self.results:
                 self.note([Result(test, "error", 0.0, "smbtorture gave no result")], [test])
 

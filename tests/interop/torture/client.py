@@ -54,9 +54,9 @@ class Smbtorture:
         names = (whole_name(name) for name in listed.splitlines() if name.startswith("smb2."))
         return list(dict.fromkeys(names))
 
-    def run(self, server: Server, share: str, tests: list[str], options: list[str], limit_s: float) -> list[Result]:
+    def run(self, server: Server, share: str, tests: list[str], limit_s: float) -> list[Result]:
         """One process for these tests. A test it did not come to has no result."""
-        command = [*self.program, f"//127.0.0.1/{share}", "-U", f"{USER}%{PASSWORD}", *OPTIONS, *options, *tests]
+        command = [*self.program, f"//127.0.0.1/{share}", "-U", f"{USER}%{PASSWORD}", *OPTIONS, *tests]
         began = time.monotonic()
         process = subprocess.Popen(
             server.inside(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True

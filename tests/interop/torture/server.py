@@ -26,7 +26,6 @@ GLOBAL = """
     passdb file = {folder}/users
     smbd:FSCTL_SMBTORTURE = yes
     map to guest = bad user
-    # Wrong passwords are tried on purpose, and a test waits a second at most.
     failed logon delay = 0
 """
 
