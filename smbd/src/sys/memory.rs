@@ -47,10 +47,9 @@ unsafe extern "C" fn forget_object(
         if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
             continue;
         }
-        // Whole pages only: the linker lets no two segments share one that differ in their rights.
-        let start = (object.dlpi_addr + header.p_vaddr).next_multiple_of(page);
-        let end = (object.dlpi_addr + header.p_vaddr + header.p_filesz) / page * page;
-        if start < end {
+        if let Some((start, end)) =
+            whole_pages(object.dlpi_addr, header.p_vaddr, header.p_filesz, page)
+        {
             // SAFETY: these pages are mapped from a file, privately, and were never writable, so
             // what the next access finds there is what was there. The kernel's own object (the vDSO)
             // refuses, which changes nothing.
@@ -66,9 +65,36 @@ unsafe extern "C" fn forget_object(
     0
 }
 
+/// The pages that are a segment's alone: the linker lets no two segments share one that differ in
+/// their rights. `base` is a difference, so it is added modulo 2^64: the vDSO of some kernels is linked
+/// at an address above where it is.
+fn whole_pages(base: u64, address: u64, size: u64, page: u64) -> Option<(u64, u64)> {
+    let address = base.wrapping_add(address);
+    let start = address.checked_next_multiple_of(page)?;
+    let end = address.checked_add(size)? / page * page;
+    (start < end).then_some((start, end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_segment_may_be_linked_above_where_it_lies() {
+        let page = 4096;
+        assert_eq!(
+            whole_pages(0x10_0000, 0x800, 0x3000, page),
+            Some((0x10_1000, 0x10_3000))
+        );
+        let base = 0x7000_0000u64.wrapping_sub(0xFFFF_FFFF_FF70_0000);
+        assert_eq!(
+            whole_pages(base, 0xFFFF_FFFF_FF70_0000, 0x1800, page),
+            Some((0x7000_0000, 0x7000_1000))
+        );
+        for (address, size) in [(0, 4095), (u64::MAX - 10, 5), (u64::MAX - 9000, 9001)] {
+            assert_eq!(whole_pages(0, address, size, page), None);
+        }
+    }
 
     /// KiB of this program's code that the process has mapped now.
     fn mapped_code() -> u64 {
