@@ -55,6 +55,38 @@ fn a_client_that_asks_for_encryption_gets_it_in_each_dialect_that_has_it() {
     }
 }
 
+/// smbclient is not asked to encrypt: the share says so, and the rest stays in the clear.
+#[test]
+fn a_share_that_must_be_encrypted_is_used_encrypted_by_who_can() {
+    let Some(server) = Server::builder()
+        .share("share", "    read only = no\n    smb encrypt = required")
+        .start_or_skip()
+    else {
+        return;
+    };
+    let local = tempfile::tempdir().unwrap();
+    std::fs::write(local.path().join("sent"), b"sealed").unwrap();
+    for dialect in ["SMB3_00", "SMB3_02", "SMB3_11"] {
+        let commands = "put sent; get sent received; del sent";
+        let Some((worked, said)) = smbclient(&server, local.path(), dialect, "off", commands)
+        else {
+            return;
+        };
+        assert!(worked && !said.contains("NT_STATUS"), "{dialect}: {said}");
+        assert_eq!(
+            std::fs::read(local.path().join("received")).unwrap(),
+            b"sealed"
+        );
+        std::fs::remove_file(local.path().join("received")).unwrap();
+    }
+    let refused = smbclient(&server, local.path(), "SMB2_10", "off", "ls");
+    let (worked, said) = refused.expect("it ran before");
+    assert!(
+        !worked && said.contains("NT_STATUS_ACCESS_DENIED"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_server_that_requires_encryption_refuses_a_dialect_without_it() {
     let Some(server) = Server::builder()

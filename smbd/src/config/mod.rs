@@ -50,6 +50,11 @@ const MAX_SHARE_NAME: usize = 80;
 pub struct Config {
     pub global: Global,
     pub rdma: RdmaSettings,
+    /// `hosts allow` and `hosts deny` of [global]: who may log on at all. A share's own lists come on
+    /// top; without them it has these.
+    pub hosts_allow: Vec<HostPattern>,
+    /// See `hosts_allow`.
+    pub hosts_deny: Vec<HostPattern>,
     /// In the file's order. IPC$ is not among them: it is always there.
     pub shares: Vec<Arc<Share>>,
 }
@@ -95,6 +100,8 @@ impl Config {
         for section in sections.iter().filter(|section| section.is_global()) {
             read_global(section, &mut config, &mut share_defaults, &mut problems);
         }
+        config.hosts_allow.clone_from(&share_defaults.hosts_allow);
+        config.hosts_deny.clone_from(&share_defaults.hosts_deny);
         for section in sections.iter().filter(|section| !section.is_global()) {
             if let Some(share) = read_share(section, &share_defaults, &config, &mut problems) {
                 config.shares.push(Arc::new(share));
@@ -114,7 +121,7 @@ impl Config {
         let mut config = Config {
             global,
             rdma,
-            shares: Vec::new(),
+            ..Config::default()
         };
         for (name, directory) in shares {
             if let Err(problem) = check_share_name(&name, &config) {
@@ -306,7 +313,7 @@ fn read_share(
         ..defaults.clone()
     };
     for setting in &section.settings {
-        let outcome = match parameters::find(&setting.key) {
+        let outcome = match parameters::find_in_share(&setting.key) {
             None => Err(parameters::unknown(&setting.key)),
             Some(Parameter::Share(parameter)) => {
                 let value = match parameter.name {

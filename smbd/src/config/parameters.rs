@@ -125,6 +125,14 @@ pub(super) fn find(key: &str) -> Option<Parameter> {
     parameter_list().find(|parameter| parameter.names().iter().any(|name| normalized(name) == key))
 }
 
+/// As [`find`], for a share's section: some names mean another thing there than in [global].
+pub(super) fn find_in_share(key: &str) -> Option<Parameter> {
+    let normal = normalized(key);
+    let mut rows = SHARE_ROWS.iter();
+    let of_share = rows.find(|row| row.names().any(|name| normalized(name) == normal));
+    of_share.map(Parameter::Share).or_else(|| find(key))
+}
+
 /// What to say of a name nobody knows.
 pub(super) fn unknown(key: &str) -> String {
     let wanted = normalized(key);
@@ -342,8 +350,10 @@ parameters! {
         "follows symbolic links that stay within the share; others never";
     oplocks: bool = "no", "oplocks", Both, boolean, example "yes":
         "clients may keep a file they alone have open in their memory; only where nobody changes it but over SMB";
+    smb_encrypt: ServerEncryption = "if_required", "smb encrypt" | "server smb encrypt", Share, server_encryption, example "required":
+        "whether this share is used encrypted, beside what [global] says of sessions: off, if_required, desired, required";
     hosts_allow: Vec<HostPattern> = "", "hosts allow" | "allow hosts", Both, hosts, example "10.0.0.0/24 192.168. fd00::1":
-        "addresses and networks that may connect";
+        "addresses and networks that may connect; in [global] also, that may log on";
     hosts_deny: Vec<HostPattern> = "", "hosts deny" | "deny hosts", Both, hosts, example "ALL":
-        "addresses and networks that may not connect";
+        "addresses and networks that may not connect; in [global] also, that may not log on";
 }

@@ -78,6 +78,15 @@ pub(super) fn settings(config: &Config) -> String {
     let mut text = String::from("[global]\n");
     text.push_str(&differing(GLOBAL_ROWS, &config.global));
     text.push_str(&differing(RDMA_ROWS, &config.rdma));
+    for (name, hosts) in [
+        ("hosts allow", &config.hosts_allow),
+        ("hosts deny", &config.hosts_deny),
+    ] {
+        if !hosts.is_empty() {
+            let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+            let _ = writeln!(text, "\t{name} = {}", hosts.join(", "));
+        }
+    }
     for share in &config.shares {
         let _ = write!(text, "\n[{}]\n", share.name);
         text.push_str(&differing(SHARE_ROWS, share));

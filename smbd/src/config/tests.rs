@@ -57,6 +57,8 @@ fn every_parameter_has_help_a_default_and_an_example_that_works() {
 #[test]
 fn no_two_parameters_share_a_name() {
     let mut names: Vec<String> = parameter_list()
+        // What it says in [global] is another parameter's.
+        .filter(|parameter| parameter.name() != "smb encrypt")
         .flat_map(|parameter| parameter.names())
         .map(normalized)
         .collect();
@@ -64,6 +66,31 @@ fn no_two_parameters_share_a_name() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+#[test]
+fn encryption_is_a_sessions_in_global_and_a_shares_in_a_share() {
+    for name in ["smb encrypt", "server smb encrypt"] {
+        let config = good(&format!("[global]\n{name} = required\n{SHARE}"));
+        assert_eq!(config.global.server_smb_encrypt, ServerEncryption::Required);
+        assert_eq!(config.shares[0].smb_encrypt, ServerEncryption::IfRequired);
+        let config = good(&format!("{SHARE}{name} = required\n"));
+        assert_eq!(
+            config.global.server_smb_encrypt,
+            ServerEncryption::IfRequired
+        );
+        assert_eq!(config.shares[0].smb_encrypt, ServerEncryption::Required);
+    }
+}
+
+#[test]
+fn hosts_of_global_are_for_the_server_and_the_default_of_shares() {
+    let config =
+        good("[global]\nhosts allow = 10.\n[a]\npath = /a\n[b]\npath = /b\nhosts allow = 10.9.\n");
+    assert_eq!(config.hosts_allow.len(), 1);
+    assert_eq!(config.shares[0].hosts_allow, config.hosts_allow);
+    assert_ne!(config.shares[1].hosts_allow, config.hosts_allow);
+    assert_eq!(good(&super::report::settings(&config)), config);
 }
 
 #[test]

@@ -125,6 +125,15 @@ pub(super) fn admit(
         (Some(session), true) => Some(tree_of(header, session, inherited)?),
         _ => None,
     };
+    if tree.as_ref().is_some_and(|tree| tree.encrypt_data) && !sender.encrypted {
+        // MS-SMB2 3.3.5.2.11. TREE_DISCONNECT goes the same way.
+        let user = session.as_ref().map(|session| session.user());
+        return Err(connection.refusals().tell(
+            format_args!("a request of {:?}", user.as_ref().map(|user| &user.name)),
+            "it is not encrypted, and its share must be (smb encrypt)",
+            NtStatus::ACCESS_DENIED,
+        ));
+    }
     inherited.tree.clone_from(&tree);
     if connection.is_multi_credit() {
         check_charge(header.credit_charge, payload_size(command, bytes))?;

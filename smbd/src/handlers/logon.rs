@@ -117,7 +117,7 @@ pub async fn judge(
         Step::Failed(refusal) => {
             let status = attempt.refused(cx, &refusal, refusal.status());
             if let Some(turn) = turn {
-                turn.hold(cx).await;
+                hold(cx, turn.delay).await;
             }
             Err(status)
         }
@@ -211,16 +211,15 @@ impl Turn {
             cx.child.broker.logged_on(self.key, self.delay);
         }
     }
+}
 
-    /// Lets the client wait for the bad news. A CANCEL shortens nothing; without its connection
-    /// nobody waits.
-    async fn hold(&self, cx: &Context) {
-        let sleep = pin!(cx.child.timers.sleep(self.delay));
-        if let Either::Right(((), sleep)) = select(sleep, pin!(cx.progress.cancelled())).await
-            && cx.connection.ended().is_none()
-        {
-            sleep.await;
-        }
+/// Lets the client wait for bad news. A CANCEL shortens nothing; without its connection nobody waits.
+pub async fn hold(cx: &Context, delay: Duration) {
+    let sleep = pin!(cx.child.timers.sleep(delay));
+    if let Either::Right(((), sleep)) = select(sleep, pin!(cx.progress.cancelled())).await
+        && cx.connection.ended().is_none()
+    {
+        sleep.await;
     }
 }
 

@@ -17,7 +17,9 @@ use proto::smb2::{Dialect, NtStatus, SessionId};
 use super::logon::{self, Refused, Verdict};
 use super::{Context, PreauthTarget, Response, malformed, session_binding, tree_connect};
 use crate::child;
-use crate::config::{MapToGuest, NtlmAuth, ServerEncryption, ServerNameHardening, ServerSigning};
+use crate::config::{
+    MapToGuest, NtlmAuth, ServerEncryption, ServerNameHardening, ServerSigning, hosts_admit,
+};
 use crate::security::encryption::{End, SessionCipher};
 use crate::security::keys::KeySchedule;
 use crate::security::ntlm::{Acceptor, NameHardening, TargetCheck};
@@ -30,6 +32,9 @@ use crate::sys::random;
 
 /// Exchanges a connection may have under way.
 const MAX_LOGONS: usize = 16;
+/// Before a refused binding is answered where nobody has logged on: the loop is the client's whose
+/// session it is, and whoever says its ClientGuid shares it.
+const BINDING_PAUSE: Duration = Duration::from_millis(50);
 
 pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
     let request = SessionSetupRequest::decode(element).map_err(malformed)?;
@@ -38,16 +43,32 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         .negotiated
         .get()
         .ok_or(NtStatus::INVALID_PARAMETER)?;
+    let config = &cx.child.config;
+    let peer = cx.connection.channel.peer().ip();
+    if !hosts_admit(&config.hosts_allow, &config.hosts_deny, peer) {
+        return Err(cx.refuse(
+            "hosts allow and hosts deny of [global] keep this address out",
+            NtStatus::ACCESS_DENIED,
+        ));
+    }
     let binds = request.flags.contains(SessionSetupFlags::BINDING);
     if binds {
         session_binding::permit(cx)?;
     }
     let bound = match binds {
+        false => None,
         true if cx.child.sessions.find(cx.header.session_id).is_none() => {
             return Err(session_binding::pass_on(element, cx).await);
         }
-        true => Some(session_binding::check(element, cx, negotiated)?),
-        false => None,
+        true => match session_binding::check(element, cx, negotiated) {
+            Ok(session) => Some(session),
+            Err(status) => {
+                if !cx.connection.is_authenticated() {
+                    logon::hold(cx, BINDING_PAUSE).await;
+                }
+                return Err(status);
+            }
+        },
     };
     let (id, logon) = find_logon(cx, bound)?;
     if negotiated.dialect == Dialect::Smb311 {

@@ -3,6 +3,7 @@
 //! Who may is the configuration's: hosts, users, groups, guests. Group and account look-ups may
 //! block, so the decision is made on the pool.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use proto::smb2::tree_connect::{
 use proto::smb2::{AccessMask, Dialect, NtStatus, utf16};
 
 use super::{Context, Response, malformed};
-use crate::config::{Share, ShareRight, hosts_admit};
+use crate::config::{ServerEncryption, Share, ShareRight, hosts_admit};
 use crate::refusals::Refusals;
 use crate::security::spnego::LogonKind;
 use crate::security::users::Identity;
@@ -47,6 +48,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             identity: Arc::clone(&session.user().identity),
             maximal_access: PIPE_ACCESS,
             read_only: false,
+            encrypt_data: false,
             ended: Default::default(),
         })?
     } else {
@@ -68,6 +70,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             identity: access.identity,
             maximal_access: access.maximal,
             read_only: access.read_only,
+            encrypt_data: access.encrypt_data,
             ended: Default::default(),
         })?
     };
@@ -78,6 +81,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             TreeKind::Pipe => ShareType::Pipe,
         },
         share_flags: match tree.kind {
+            TreeKind::Disk(_) if tree.encrypt_data => ShareFlags::ENCRYPT_DATA,
             TreeKind::Disk(_) => ShareFlags::empty(),
             TreeKind::Pipe => ShareFlags::NO_CACHING,
         },
@@ -100,6 +104,7 @@ pub async fn decide_again(cx: &Context, session: &Session) -> Result<(), NtStatu
             identity: Arc::clone(&session.user().identity),
             maximal_access: AccessMask::empty(),
             read_only: true,
+            encrypt_data: tree.encrypt_data,
             ended: Rc::clone(&tree.ended),
         };
         let again = match &tree.kind {
@@ -141,6 +146,7 @@ async fn decide(
         identity: Arc::clone(&user.identity),
         user: user.name.clone(),
         guest: user.kind != LogonKind::User,
+        can_encrypt: session.cipher.is_some() && user.kind == LogonKind::User,
         peer: cx.connection.channel.peer().ip(),
         refusals: Arc::clone(cx.connection.refusals()),
     };
@@ -174,6 +180,7 @@ struct Question {
     identity: Arc<Identity>,
     user: String,
     guest: bool,
+    can_encrypt: bool,
     peer: IpAddr,
     refusals: Arc<Refusals>,
 }
@@ -184,6 +191,7 @@ struct Access {
     identity: Arc<Identity>,
     maximal: AccessMask,
     read_only: bool,
+    encrypt_data: bool,
 }
 
 type Refused = (&'static str, NtStatus);
@@ -198,15 +206,33 @@ impl Question {
         if self.guest && !share.guest_ok {
             return Err(denied("guests may not connect (guest ok = no)"));
         }
-        let is_member = |group: &str| {
-            Group::from_name(group)
-                .ok()
-                .flatten()
-                .is_some_and(|group| self.identity.groups.contains(&group.gid.as_raw()))
+        let encrypt_data = match share.smb_encrypt {
+            ServerEncryption::Off | ServerEncryption::IfRequired => false,
+            ServerEncryption::Desired => self.can_encrypt,
+            ServerEncryption::Required if !self.can_encrypt => {
+                return Err(denied(
+                    "smb encrypt = required, and this client or guest can't encrypt",
+                ));
+            }
+            ServerEncryption::Required => true,
         };
-        let right = share
-            .right_of(&self.user, is_member)
-            .ok_or(denied("valid users and invalid users keep this user out"))?;
+        // Whoever may be in a group that keeps its members out stays out until that is known.
+        let unknown = Cell::new(false);
+        let is_member = |group: &str| match Group::from_name(group) {
+            Ok(Some(group)) => self.identity.groups.contains(&group.gid.as_raw()),
+            Ok(None) => false,
+            Err(_) => {
+                unknown.set(true);
+                false
+            }
+        };
+        let right = share.right_of(&self.user, is_member);
+        if unknown.get() {
+            return Err(denied(
+                "a group of its lists can't be looked up; see nsswitch.conf",
+            ));
+        }
+        let right = right.ok_or(denied("valid users and invalid users keep this user out"))?;
         // A directory that is not there is told when it is asked for, not at each file.
         let files = vfs::Share::of_config(share).map_err(|status| {
             (
@@ -223,6 +249,7 @@ impl Question {
                 false => AccessMask::FILE_ALL_ACCESS,
             },
             read_only,
+            encrypt_data,
         })
     }
 
@@ -302,6 +329,7 @@ mod tests {
                 identity: Arc::clone(&identity),
                 user: "alice".into(),
                 guest,
+                can_encrypt: false,
                 peer: IpAddr::from([10, 0, 0, 1]),
                 refusals: Arc::new(Refusals::of(([10, 0, 0, 1], 1).into())),
             }
@@ -330,6 +358,11 @@ mod tests {
             ..writable.clone()
         };
         assert_eq!(ask(without_alice, false), Err(NtStatus::ACCESS_DENIED));
+        let sealed = Share {
+            smb_encrypt: ServerEncryption::Required,
+            ..writable.clone()
+        };
+        assert_eq!(ask(sealed, false), Err(NtStatus::ACCESS_DENIED));
         let elsewhere = Share {
             hosts_deny: vec![crate::config::HostPattern::All],
             ..writable

@@ -1,8 +1,10 @@
 //! Direct TCP (MS-SMB2 2.1): each message behind a zero byte and its length in three.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 use super::{ClientError, PATIENCE, Transport};
 
@@ -16,6 +18,22 @@ impl Tcp {
     /// Connects.
     pub fn connect(server: SocketAddr) -> Result<Tcp, ClientError> {
         let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        Ok(Tcp { stream })
+    }
+
+    /// Connects from an address of this machine, such as any of 127.0.0.0/8.
+    pub fn connect_from(local: Ipv4Addr, server: SocketAddr) -> Result<Tcp, ClientError> {
+        let socket = socket_with(
+            AddressFamily::INET,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(std::io::Error::from)?;
+        bind(&socket, &SocketAddr::from((local, 0))).map_err(std::io::Error::from)?;
+        connect(&socket, &server).map_err(std::io::Error::from)?;
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         Ok(Tcp { stream })
     }

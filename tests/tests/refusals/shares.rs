@@ -3,7 +3,9 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use proto::smb2::{AccessMask, CreateDisposition, CreateOptions, NtStatus};
+use proto::smb2::negotiate::Capabilities;
+use proto::smb2::tree_connect::ShareFlags;
+use proto::smb2::{AccessMask, CreateDisposition, CreateOptions, Dialect, NtStatus};
 use tests::client::{ClientError, Offer, OpenOptions, Tree};
 use tests::server::{OTHER_PASSWORD, OTHER_USER, PASSWORD, Server, USER};
 
@@ -50,6 +52,56 @@ fn a_share_whose_directory_is_gone_is_a_bad_network_name() {
     std::fs::remove_dir(scene.server.share("share")).unwrap();
     let refused = scene.refused("path is no directory", |server| connecting(server, "share"));
     assert_eq!(status(refused), NtStatus::BAD_NETWORK_NAME);
+}
+
+/// The bystander's share is not encrypted, and neither is the bystander.
+#[test]
+fn a_share_that_must_be_encrypted_is_denied_to_who_can_not_and_to_who_does_not() {
+    let Some(mut scene) = scene_of("    smb encrypt = required") else {
+        return;
+    };
+    let cause = "smb encrypt = required, and this client or guest can't encrypt";
+    let refused = scene.refused(cause, |server| {
+        let mut connection = connect(server, Offer::only(Dialect::Smb302)).unwrap();
+        let session = connection.log_on(USER, PASSWORD).unwrap();
+        connection.tree_connect(session, "share")
+    });
+    assert_eq!(status(refused), NtStatus::ACCESS_DENIED);
+    for setting in ["required", "desired"] {
+        let Some(mut scene) = scene_of(&format!("    smb encrypt = {setting}")) else {
+            return;
+        };
+        let refused = scene.refused("its share must be (smb encrypt)", |server| {
+            let able = Offer {
+                capabilities: Capabilities::LARGE_MTU | Capabilities::ENCRYPTION,
+                ..Offer::only(Dialect::Smb302)
+            };
+            let mut connection = connect(server, able).unwrap();
+            let session = connection.log_on(USER, PASSWORD).unwrap();
+            let tree = connection.tree_connect(session, "share").unwrap();
+            let flags = tree.response.share_flags;
+            assert!(flags.contains(ShareFlags::ENCRYPT_DATA), "{flags:?}");
+            connection.open(tree, "file", OpenOptions::read_write())
+        });
+        assert_eq!(status(refused), NtStatus::ACCESS_DENIED, "{setting}");
+    }
+}
+
+/// Nobody can be a bystander there.
+#[test]
+fn an_address_that_the_server_keeps_out_gets_no_session() {
+    for setting in ["hosts deny = 127.", "hosts allow = 10.0.0.0/8"] {
+        let server = Server::builder()
+            .global(setting)
+            .share("share", "    hosts allow = ALL")
+            .start_or_skip();
+        let Some(server) = server else { return };
+        let mut connection = connect(&server, Offer::default()).unwrap();
+        let refused = connection.log_on(USER, PASSWORD);
+        assert_eq!(status(refused), NtStatus::ACCESS_DENIED, "{setting}");
+        let log = server.log();
+        assert!(log.contains("hosts deny of [global]"), "{log}");
+    }
 }
 
 #[test]
