@@ -94,7 +94,11 @@ impl ServerBuilder {
             .prefix("smbdirect-test-")
             .tempdir_in(memory_folder())
             .expect("a temporary folder");
-        let port = free_port();
+        // In the lab the usual one, by which a recording is decoded.
+        let port = match self.in_lab {
+            true => 445,
+            false => free_port(),
+        };
         let config = self.configuration(folder.path(), port);
         std::fs::write(folder.path().join("smb.conf"), config).expect("write smb.conf");
         let log = std::fs::File::create(folder.path().join("smbd.log")).expect("create the log");

@@ -6,7 +6,7 @@
 #[path = "scenario/mod.rs"]
 mod scenario;
 
-use scenario::play as in_lab;
+use scenario::{play as in_lab, play_recorded};
 use tests::hazards::{Ground, play, scenario as named};
 
 #[track_caller]
@@ -29,6 +29,17 @@ fn a_peer_that_grants_one_credit_is_served_whole() {
 #[test]
 fn a_message_in_fragments_of_one_byte_arrives_whole() {
     on_fabric("fragments");
+}
+
+#[test]
+fn three_channels_opened_in_windows_order_work_at_once_in_one_process() {
+    on_fabric("three-channels");
+}
+
+#[test]
+fn three_channels_opened_in_windows_order_work_at_once_in_the_lab_and_on_the_wire_is_nothing_malformed()
+ {
+    play_recorded("three-channels");
 }
 
 #[test]

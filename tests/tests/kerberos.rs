@@ -30,7 +30,7 @@ fn realm() -> Option<Realm> {
 
 fn builder(realm: &Realm, keytab: &Path) -> ServerBuilder {
     Server::builder()
-        .environment("KRB5_CONFIG", &realm.config())
+        .environment("KRB5_CONFIG", realm.config())
         .global("kerberos method = dedicated keytab")
         .global(&format!("dedicated keytab file = {}", keytab.display()))
         .global(&format!("realm = {REALM}"))
@@ -159,8 +159,8 @@ fn a_ticket_does_not_let_in_whom_this_server_does_not() {
         let said = text(&output);
         assert!(said.contains("NT_STATUS_LOGON_FAILURE"), "{user}: {said}");
         let log = server.log();
-        let lines = log.lines().filter(|line| line.contains("a logon failed"));
-        assert!(lines.last().is_some_and(|line| line.contains(why)), "{log}");
+        let mut lines = log.lines().filter(|line| line.contains("a logon failed"));
+        assert!(lines.next_back().is_some_and(|line| line.contains(why)), "{log}");
     }
 }
 

@@ -251,7 +251,8 @@ async fn establish(
     }
     let user = identify(cx, &authenticated, users).await?;
     still_connected(cx)?;
-    let hash = logon.hash.borrow();
+    same_dialect(request, cx, negotiated, &user)?;
+    let hash = logon.hash.borrow().clone();
     let schedule = match negotiated.dialect {
         Dialect::Smb311 => KeySchedule::Smb311(&hash),
         Dialect::Smb300 | Dialect::Smb302 => KeySchedule::Smb30,
@@ -365,6 +366,33 @@ fn still_connected(cx: &Context) -> Result<(), NtStatus> {
     match cx.connection.ended() {
         Some(_) => Err(NtStatus::CONNECTION_DISCONNECTED),
         None => Ok(()),
+    }
+}
+
+/// MS-SMB2 3.3.5.5.3: connections of one ClientGuid have one dialect. Held against a client whose user
+/// has a session here, not against whoever says the same ClientGuid: that would keep others out.
+fn same_dialect(
+    request: &SessionSetupRequest<'_>,
+    cx: &Context,
+    negotiated: &Negotiated,
+    user: &SessionUser,
+) -> Result<(), Refused> {
+    let sessions = cx.child.sessions.all();
+    let other = sessions.iter().find(|other| {
+        let other_user = other.user();
+        other.dialect != negotiated.dialect
+            && other.id != request.previous_session_id
+            && (other_user.kind, &other_user.identity) == (user.kind, &user.identity)
+    });
+    match other {
+        None => Ok(()),
+        Some(other) => Err(Refused {
+            why: format!(
+                "the client has a session of {:?}, and this connection speaks {:?}",
+                other.dialect, negotiated.dialect
+            ),
+            status: NtStatus::USER_SESSION_DELETED,
+        }),
     }
 }
 

@@ -8,6 +8,7 @@
 mod connection;
 mod files;
 mod protection;
+mod interfaces;
 mod rdma;
 mod session;
 pub mod simulated;

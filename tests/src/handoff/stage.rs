@@ -1,16 +1,13 @@
 //! The server at play, and the two ways to it.
 
-use std::net::IpAddr;
 use std::ops::Deref;
 
-use fabric::rdma::Fabric;
 use proto::smb2::Guid;
 use tempfile::TempDir;
 
 use super::stop_points::StopPoints;
-use crate::client::simulated::{Behaviour, SmbDirect};
-use crate::client::{ClientError, Connection, Offer, Tcp};
-use crate::hazards::{ADDRESS, Ground, Scene};
+use crate::client::{ClientError, Connection, Offer};
+use crate::hazards::{Ground, Scene};
 use crate::server::Server;
 
 pub use crate::hazards::guid;
@@ -27,7 +24,7 @@ pub enum Way {
 /// A running server and the fabric it is on.
 pub struct Stage {
     scene: Scene,
-    fabric: TempDir,
+    _fabric: TempDir,
     pub(super) stop_points: StopPoints,
 }
 
@@ -42,7 +39,7 @@ impl Stage {
         let scene = Scene::start_as(builder, Ground::Fabric(fabric.path().to_owned()))?;
         Some(Stage {
             scene,
-            fabric,
+            _fabric: fabric,
             stop_points,
         })
     }
@@ -61,31 +58,14 @@ impl Stage {
     /// A connection on which nothing was said yet.
     pub fn open(&self, way: Way) -> Result<Connection, ClientError> {
         match way {
-            Way::Tcp => {
-                let server = (IpAddr::from([127, 0, 0, 1]), self.scene.port()).into();
-                Ok(Connection::new(Tcp::connect(server)?))
-            }
-            Way::Rdma => {
-                self.enter(1);
-                let server = format!("{ADDRESS}:445").parse().expect("an address");
-                Ok(Connection::new(SmbDirect::connect(
-                    server,
-                    Behaviour::default(),
-                )?))
-            }
+            Way::Tcp => self.scene.connect_tcp(),
+            Way::Rdma => self.scene.connect_rdma(1),
         }
     }
 
     /// Ends it, with all it started.
     pub fn stop(self) {
         self.scene.stop();
-    }
-
-    /// From now on this thread's RDMA device is that host's.
-    pub fn enter(&self, host: u8) {
-        let address: IpAddr = [10, 9, 1, host].into();
-        let device = format!("client{host}");
-        Fabric::new(self.fabric.path(), &device, address).enter();
     }
 }
 

@@ -61,6 +61,18 @@ pub fn pattern(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
+/// A connection's transport, on which nothing was said yet.
+pub(super) fn transport(
+    ground: &Ground,
+    host: u8,
+) -> Result<impl Transport + 'static, ClientError> {
+    let smbdirect = ground.connect(host, None)?;
+    Ok(Shared(Rc::new(RefCell::new(Wire {
+        smbdirect,
+        sending: Sending::AtOnce,
+    }))))
+}
+
 impl RdmaClient {
     /// Connects, negotiates, logs on, connects to the share, and signs nothing from then on, so
     /// that bare RDMA is allowed. `credits`: the most it ever grants, if it is to be few.

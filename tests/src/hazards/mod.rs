@@ -4,6 +4,7 @@
 //! It plays on either ground: the simulated fabric, natively, and soft-RoCE inside the lab's guest.
 //! Every play ends with what the server held, in descriptors, memory and processes, before it.
 
+mod channels;
 mod client;
 mod load;
 mod scenarios;
@@ -109,6 +110,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         scenarios::a_peer_that_grants_one_credit_is_served_whole,
     ),
     ("fragments", scenarios::fragments_of_one_byte_arrive_whole),
+    ("three-channels", channels::three_channels_in_windows_order),
     (
         "lost-read",
         scenarios::a_connection_lost_during_a_file_call_costs_nobody_a_byte,

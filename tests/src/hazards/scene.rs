@@ -9,7 +9,9 @@ use proto::control::status::StatusReport;
 use proto::smb2::Guid;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::client::transport;
 use super::{Ground, Load, RdmaClient};
+use crate::client::{ClientError, Connection, Tcp};
 use crate::server::{Server, ServerBuilder};
 
 /// Where it is reached over RDMA.
@@ -68,6 +70,26 @@ impl Scene {
     /// The same, granting no more credits than this.
     pub fn client_granting(&self, last: u8, credits: u16) -> RdmaClient {
         RdmaClient::log_on(&self.ground, last, Some(credits))
+    }
+
+    /// A TCP connection on which nothing was said yet.
+    pub fn connect_tcp(&self) -> Result<Connection, ClientError> {
+        Ok(Connection::new(Tcp::connect(self.server.address())?))
+    }
+
+    /// An SMB Direct connection, from a host of this number, on which nothing was said yet.
+    pub fn connect_rdma(&self, host: u8) -> Result<Connection, ClientError> {
+        Ok(Connection::new(transport(&self.ground, host)?))
+    }
+
+    /// What `smbd status --json` says.
+    pub fn status_json(&self) -> String {
+        self.server.status()
+    }
+
+    /// Where it plays.
+    pub fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     /// A client at work.

@@ -1,8 +1,10 @@
 //! Boots a guest for one scenario of `server_scenario`.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::time::Duration;
 
-use tests::lab::{Guest, binary, skip};
+use tests::lab::{Guest, GuestBuilder, LabError, Outcome, binary, skip};
 
 /// Plays it between two hosts with one link, or reports the test as skipped.
 #[track_caller]
@@ -13,21 +15,53 @@ pub fn play(scenario: &str) {
 /// As [`play`], with more links.
 #[track_caller]
 pub fn play_on_links(links: u8, scenario: &str) {
+    if let Some(guest) = guest(scenario)
+        && let Some(outcome) = guest.links(links).run_or_skip()
+    {
+        check(scenario, &outcome);
+    }
+}
+
+/// As [`play`], with a recording of the wire, in which nothing may be malformed.
+#[track_caller]
+pub fn play_recorded(scenario: &str) {
+    let Some(outcome) = guest(scenario).and_then(|guest| guest.capture(true).run_or_skip()) else {
+        return;
+    };
+    check(scenario, &outcome);
+    match outcome.wire(1) {
+        Ok(wire) => {
+            println!("{wire:?}");
+            assert_eq!(wire.malformed, 0, "{wire:?}");
+            assert!(
+                wire.smb_direct > 0 && wire.smb2 > wire.smb_direct / 10,
+                "{wire:?}"
+            );
+        }
+        Err(LabError::Skip(reason)) => skip::report(&reason),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn guest(scenario: &str) -> Option<GuestBuilder> {
     let needed = ["server_scenario", "smbd", "smbdirectd"].map(binary);
     for program in &needed {
         if let Err(error) = program {
-            return skip::report(&error.to_string());
+            skip::report(&error.to_string());
+            return None;
         }
     }
     let player = needed[0].as_ref().expect("just looked at");
     let folder = player.parent().expect("a folder").display().to_string();
     let guest = Guest::builder()
-        .links(links)
         .script(&format!("{} {scenario}", player.display()))
         .environment("SMBDIRECT_BIN_DIR", folder)
         .time_limit(Duration::from_secs(100));
-    if let Some(outcome) = guest.run_or_skip() {
-        outcome.assert_succeeded();
-        assert!(outcome.output.contains(&format!("{scenario}: ok")));
-    }
+    Some(guest)
+}
+
+#[track_caller]
+fn check(scenario: &str, outcome: &Outcome) {
+    outcome.assert_succeeded();
+    assert!(outcome.output.contains(&format!("{scenario}: ok")));
 }
