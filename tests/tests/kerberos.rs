@@ -160,7 +160,10 @@ fn a_ticket_does_not_let_in_whom_this_server_does_not() {
         assert!(said.contains("NT_STATUS_LOGON_FAILURE"), "{user}: {said}");
         let log = server.log();
         let mut lines = log.lines().filter(|line| line.contains("a logon failed"));
-        assert!(lines.next_back().is_some_and(|line| line.contains(why)), "{log}");
+        assert!(
+            lines.next_back().is_some_and(|line| line.contains(why)),
+            "{log}"
+        );
     }
 }
 

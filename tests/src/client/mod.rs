@@ -7,8 +7,8 @@
 
 mod connection;
 mod files;
-mod protection;
 mod interfaces;
+mod protection;
 mod rdma;
 mod session;
 pub mod simulated;
