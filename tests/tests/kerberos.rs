@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use proto::smb2::NtStatus;
 use tests::client::{ClientError, Connection, Offer, Tcp};
-use tests::lab::{LabError, skip};
+use tests::lab::{Guest, LabError, binary, lab_folder, skip};
 use tests::realm::{HOST, REALM, Realm};
 use tests::server::{OTHER_USER, PASSWORD, Server, ServerBuilder, USER};
 
@@ -207,4 +207,35 @@ fn a_session_ends_with_its_ticket() {
     let said = text(&client.wait_with_output().unwrap());
     assert!(said.contains("blocks of size"), "not even once: {said}");
     assert!(said.contains("NT_STATUS_NETWORK_SESSION_EXPIRED"), "{said}");
+}
+
+/// The kernel's client, over TCP and SMB Direct, in the lab.
+#[test]
+fn the_kernels_client_mounts_by_ticket() {
+    let smbd = match binary("smbdirectd").and_then(|_| binary("smbd")) {
+        Ok(smbd) => smbd,
+        Err(LabError::Skip(reason)) => return skip::report(&reason),
+        Err(error) => panic!("{error}"),
+    };
+    for program in [
+        "/usr/sbin/krb5kdc",
+        "/usr/bin/kinit",
+        "/usr/sbin/cifs.upcall",
+    ] {
+        if !Path::new(program).exists() {
+            return skip::report(&format!("there is no {program}; run ./x setup"));
+        }
+    }
+    let binaries = smbd.parent().expect("a folder").display().to_string();
+    let outcome = Guest::builder()
+        .script_file(lab_folder().join("kerberos.sh"))
+        .environment("SMBDIRECT_BIN_DIR", binaries)
+        .run_or_skip();
+    let Some(outcome) = outcome else { return };
+    outcome.assert_succeeded();
+    assert!(
+        outcome.output.contains("kerberos: ok mounts=12"),
+        "{}",
+        outcome.output
+    );
 }

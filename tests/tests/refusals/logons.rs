@@ -60,6 +60,90 @@ fn a_guest_is_made_of_unknown_users_alone_and_let_in_where_guests_are() {
     assert_eq!(status(refused), NtStatus::ACCESS_DENIED);
 }
 
+/// Nobody is let in by default, where guests are, and not where names are asked for all the same.
+#[test]
+fn nobody_gets_a_session_only_where_guests_do() {
+    for (settings, lets_in) in [
+        (&["map to guest = never"][..], false),
+        (&["map to guest = bad user"], true),
+        (
+            &["map to guest = bad user", "restrict anonymous = 2"],
+            false,
+        ),
+    ] {
+        let mut builder = Server::builder().share("share", "    guest ok = yes");
+        for setting in settings {
+            builder = builder.global(setting);
+        }
+        let Some(mut scene) = Scene::of(builder) else {
+            return;
+        };
+        let attempt = |server: &Server| {
+            connect(server, Offer::default())
+                .unwrap()
+                .log_on_with(Credentials::Anonymous, false)
+        };
+        if lets_in {
+            let session = attempt(&scene.server).unwrap();
+            assert_eq!(session.flags, SessionFlags::IS_NULL);
+        } else {
+            let refused = scene.refused("anonymous logon is not allowed", attempt);
+            assert_eq!(status(refused), NtStatus::ACCESS_DENIED, "{settings:?}");
+        }
+    }
+}
+
+/// The tests' client means to log on to `cifs/server`. Nobody can be a bystander there.
+#[test]
+fn a_proof_meant_for_another_server_is_denied_where_names_are_hardened() {
+    for hardening in ["if_present", "required"] {
+        let server = |alias: &str| {
+            Server::builder()
+                .global(&format!("server name hardening = {hardening}"))
+                .global(&format!("netbios aliases = {alias}"))
+                .share("share", SHARE)
+                .start_or_skip()
+        };
+        let Some(another) = server("other") else {
+            return;
+        };
+        let refused = connect(&another, Offer::default())
+            .unwrap()
+            .log_on(USER, PASSWORD);
+        assert_eq!(status(refused), NtStatus::ACCESS_DENIED);
+        let log = another.log();
+        assert!(log.contains("means to log on to \"cifs/server\""), "{log}");
+        let Some(meant) = server("server") else {
+            return;
+        };
+        connect(&meant, Offer::default())
+            .unwrap()
+            .log_on(USER, PASSWORD)
+            .unwrap();
+    }
+}
+
+#[test]
+fn no_cipher_is_agreed_on_where_encryption_is_off() {
+    let Some(mut scene) = Scene::of(
+        Server::builder()
+            .global("server smb encrypt = off")
+            .share("share", SHARE)
+            .share("sealed", "    smb encrypt = required"),
+    ) else {
+        return;
+    };
+    let refused = scene.refused("smb encrypt = required, and this client", |server| {
+        let mut connection = connect(server, able_to_encrypt()).unwrap();
+        let told = connection.negotiated().capabilities;
+        assert!(!told.contains(Capabilities::ENCRYPTION), "{told:?}");
+        let session = connection.log_on(USER, PASSWORD).unwrap();
+        connection.tree_connect(session, "share").unwrap();
+        connection.tree_connect(session, "sealed")
+    });
+    assert_eq!(status(refused), NtStatus::ACCESS_DENIED);
+}
+
 #[test]
 fn a_dialect_out_of_bounds_is_not_supported() {
     let cases = [
