@@ -3,10 +3,11 @@
 ARG BASE_IMAGE=debian:bookworm-slim
 FROM ${BASE_IMAGE}
 
-# The providers turn a device file into verbs; rdma-core has their device list and 'rdma link'.
+# The providers turn a device file into verbs; rdma-core has their device list and 'rdma link'. Kerberos is looked for
+# when a keytab is configured.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        rdma-core ibverbs-providers libibverbs1 librdmacm1 \
+        rdma-core ibverbs-providers libibverbs1 librdmacm1 libgssapi-krb5-2 \
     && rm -rf /var/lib/apt/lists/*
 
 COPY bin/smbd bin/smbdirectd /usr/local/sbin/

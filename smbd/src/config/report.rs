@@ -136,6 +136,16 @@ fn warnings(config: &Config) -> Vec<String> {
     }
     user_file_warnings(&config.global.user_file(), &mut warnings);
     let global = &config.global;
+    #[cfg(feature = "kerberos")]
+    if global.has_kerberos()
+        && let Err(error) = crate::sys::gssapi::Keytab::new(global.keytab()).check()
+    {
+        warnings.push(format!("kerberos method: {error}"));
+    }
+    #[cfg(not(feature = "kerberos"))]
+    if global.kerberos_method != super::KerberosMethod::SecretsOnly {
+        warnings.push("kerberos method: this smbd was built without Kerberos".to_owned());
+    }
     let guests = config.shares.iter().any(|share| share.guest_ok);
     if guests && global.map_to_guest == MapToGuest::Never {
         warnings.push(

@@ -242,6 +242,49 @@ fn each_wrong_line_is_named_with_what_is_allowed() {
             "server signing = perhaps",
             "allowed are default, auto, mandatory and disabled",
         ),
+        (
+            "server smb encrypt = maybe",
+            "server smb encrypt = \"maybe\": allowed are off, if_required",
+        ),
+        (
+            "[a]\npath = /x\nsmb encrypt = maybe",
+            "smb encrypt = \"maybe\": allowed are off, if_required",
+        ),
+        ("restrict anonymous = 3", "allowed is a number from 0 to 2"),
+        (
+            "failed logon delay = never",
+            "allowed is a number from 0 to 60",
+        ),
+        (
+            "ntlm auth = ntlmv1-permitted",
+            "NTLMv1 and LM are never accepted",
+        ),
+        (
+            "ntlm auth = disabled",
+            "lets nobody in without Kerberos; set kerberos method",
+        ),
+        (
+            "kerberos method = keytab",
+            "allowed are secrets only (no Kerberos), system keytab",
+        ),
+        (
+            "kerberos method = dedicated keytab",
+            "dedicated keytab file = /… need each other",
+        ),
+        (
+            "dedicated keytab file = /etc/keytab",
+            "dedicated keytab file = /… need each other",
+        ),
+        (
+            "dedicated keytab file = keytab",
+            "allowed is a path that starts with /",
+        ),
+        ("realm = EXAMPLE ORG", "allowed is a realm such as"),
+        (
+            "server name hardening = perhaps",
+            "allowed are off, if_present and required",
+        ),
+        ("netbios aliases = a/b", "allowed are names of hosts"),
         ("server smb transports = quic", "allowed are tcp and rdma"),
         ("server smb transports = tcp:0", "allowed are tcp and rdma"),
         (
