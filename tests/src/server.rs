@@ -40,6 +40,8 @@ pub struct ServerBuilder {
     in_lab: bool,
     /// What its processes find in their environment.
     environment: Vec<(String, OsString)>,
+    /// Files or folders it sees in other places.
+    binds: Vec<(PathBuf, PathBuf)>,
     /// Shares on a file system of their own, and its size as mount says it.
     volumes: Vec<(String, String)>,
 }
@@ -60,6 +62,12 @@ impl ServerBuilder {
     /// Serves SMB Direct too, on the simulated fabric in this folder, at 10.9.0.1.
     pub fn on_fabric(mut self, fabric: &Path) -> Self {
         self.fabric = Some(fabric.to_owned());
+        self
+    }
+
+    /// Lets it see a file or a folder in another place, in a mount namespace of its own.
+    pub fn bind(mut self, source: &Path, place: &str) -> Self {
+        self.binds.push((source.to_owned(), place.into()));
         self
     }
 
@@ -146,8 +154,11 @@ impl ServerBuilder {
         if self.in_lab {
             words.extend(["ip", "netns", "exec", "server"].map(OsString::from));
         }
-        if !self.volumes.is_empty() {
+        if !self.volumes.is_empty() || !self.binds.is_empty() {
             let mut script = String::from("set -e; ");
+            for (source, place) in &self.binds {
+                script += &format!("mount --bind {} {}; ", source.display(), place.display());
+            }
             for (share, size) in &self.volumes {
                 let path = folder.join("shares").join(share);
                 let at = path.display();

@@ -38,10 +38,10 @@ fn builder(realm: &Realm, keytab: &Path) -> ServerBuilder {
 }
 
 /// smbclient with a ticket for `user`, got with the usual password.
-fn smbclient(realm: &Realm, server: &Server, user: &str) -> Command {
+fn smbclient(realm: &Realm, server: &Server, share: &str, user: &str) -> Command {
     let mut command = Command::new("smbclient");
     command
-        .arg(format!("//{HOST}/share"))
+        .arg(format!("//{HOST}/{share}"))
         .args(["-I", "127.0.0.1"])
         .args(["-p", &server.address().port().to_string()])
         .args(["-U", &format!("{user}@{REALM}%{PASSWORD}")])
@@ -57,7 +57,7 @@ fn with_ticket(
     more: &[&str],
     commands: &str,
 ) -> Output {
-    smbclient(realm, server, user)
+    smbclient(realm, server, "share", user)
         .args(more)
         .args(["-c", commands])
         .output()
@@ -185,6 +185,70 @@ fn a_password_is_no_proof_where_only_tickets_are() {
     assert!(output.status.success(), "{}", text(&output));
 }
 
+/// As SSSD or winbind would name them: by a module of the name service, and in no file of this machine.
+#[test]
+fn a_domains_users_and_groups_come_from_the_name_service() {
+    const MODULE: &str = "libnss_extrausers.so.2";
+    let folders = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/lib/x86_64-linux-gnu",
+        "/usr/lib",
+    ];
+    if !folders.iter().any(|at| Path::new(at).join(MODULE).exists()) {
+        return skip::report(
+            "there is no module of the name service to test with; install libnss-extrausers",
+        );
+    }
+    let Some(realm) = realm() else { return };
+    let keytab = realm.add_service(&format!("cifs/{HOST}"), "keytab");
+    for user in ["member", "outsider"] {
+        realm.add_user(user, PASSWORD, "");
+    }
+    let domain = realm.folder().join("domain");
+    std::fs::create_dir(&domain).unwrap();
+    let accounts = "member:x:54321:54321::/:/bin/false\noutsider:x:54322:54321::/:/bin/false\n";
+    std::fs::write(domain.join("passwd"), accounts).unwrap();
+    std::fs::write(
+        domain.join("group"),
+        "domain:x:54321:\nstaff-of-domain:x:54400:member\n",
+    )
+    .unwrap();
+    let switch = realm.folder().join("nsswitch.conf");
+    std::fs::write(
+        &switch,
+        "passwd: files extrausers\ngroup: files extrausers\n",
+    )
+    .unwrap();
+    let server = builder(&realm, &keytab)
+        .share(
+            "theirs",
+            "    read only = no\n    valid users = @staff-of-domain",
+        )
+        .bind(&domain, "/var/lib/extrausers")
+        .bind(&switch, "/etc/nsswitch.conf")
+        .start_or_skip();
+    let Some(server) = server else { return };
+    let put = |user: &str, share: &str| {
+        std::fs::write(realm.folder().join("sent"), b"by a domain's user").unwrap();
+        let mut client = smbclient(&realm, &server, share, user);
+        let commands = format!("lcd {}; put sent {user}", realm.folder().display());
+        text(
+            &client
+                .args(["-c", &commands])
+                .output()
+                .expect("run smbclient"),
+        )
+    };
+    for (share, user, uid) in [("share", "outsider", 54322), ("theirs", "member", 54321)] {
+        let said = put(user, share);
+        let found = std::fs::metadata(server.share(share).join(user)).expect(&said);
+        let owner = std::os::unix::fs::MetadataExt::uid(&found);
+        assert_eq!(owner, uid, "{said}");
+    }
+    let said = put("outsider", "theirs");
+    assert!(said.contains("NT_STATUS_ACCESS_DENIED"), "{said}");
+}
+
 /// MIT's library grants the clock's skew on top, which is a second in this realm.
 #[test]
 fn a_session_ends_with_its_ticket() {
@@ -195,7 +259,7 @@ fn a_session_ends_with_its_ticket() {
         return;
     };
     // A shell command is one only in what smbclient reads.
-    let mut client = smbclient(&realm, &server, USER)
+    let mut client = smbclient(&realm, &server, "share", USER)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
