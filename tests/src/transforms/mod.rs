@@ -13,6 +13,7 @@ use crate::server::ServerBuilder;
 pub use cases::SUITE;
 
 use scene::Scene;
+pub use scene::pattern;
 
 /// What the suite does not try, by name.
 pub const BEYOND: [&str; 9] = [
