@@ -63,7 +63,7 @@ fn the_kernel_client_is_served_in_each_dialect_with_each_protection() {
     outcome.assert_succeeded();
     let last = outcome.output.lines().last().unwrap_or_default();
     // By RDMA go the three dialects with nothing to protect.
-    assert_eq!(last, "protected: ok combinations=20 inline=17 by_rdma=3");
+    assert_eq!(last, "protected: ok combinations=21 inline=18 by_rdma=3");
 }
 
 const MARK: &str = "a plain byte of the file, 32 long";
