@@ -1,10 +1,12 @@
 //! Large buffers of messages, used again: fresh memory of a megabyte costs more in page faults than
-//! the copy into it. And [`Message`], a received message that jobs of the pool can share.
+//! the copy into it. [`Message`], a received message that jobs of the pool can share, and [`Piece`],
+//! bytes of a reply with room before them, so that headers get there without a copy of the rest.
 //!
 //! Channels and handlers take buffers from here, whoever is done with one gives it back, and the
 //! loop lets all of them go once none has been used for a while: an idle client keeps nothing.
 
-use std::ops::{Deref, Range};
+use std::borrow::Borrow;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -133,6 +135,94 @@ impl Drop for Message {
     }
 }
 
+/// Bytes to be sent, with room before them.
+#[derive(Debug, Default)]
+pub struct Piece {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Piece {
+    /// Room for the headers of a message: the frame's length, the transform header, the SMB2
+    /// header, and a short body.
+    pub const ROOM: usize = 256;
+
+    /// Makes room in an empty buffer: what is then appended to it is the piece's.
+    pub fn make_room(buffer: &mut Vec<u8>) {
+        buffer.resize(Piece::ROOM, 0);
+    }
+
+    /// The bytes behind the room in a buffer that [`Piece::make_room`] prepared.
+    pub fn behind_room(buffer: Vec<u8>) -> Piece {
+        Piece {
+            start: Piece::ROOM.min(buffer.len()),
+            buffer,
+        }
+    }
+
+    /// Takes some of the room into the piece; false if there is not so much.
+    pub fn grow(&mut self, length: usize) -> bool {
+        match self.start.checked_sub(length) {
+            Some(start) => self.start = start,
+            None => return false,
+        }
+        true
+    }
+
+    /// Puts bytes ahead of it; false if there is no room for them.
+    pub fn prepend(&mut self, bytes: &[u8]) -> bool {
+        if !self.grow(bytes.len()) {
+            return false;
+        }
+        if let Some(ahead) = self.get_mut(..bytes.len()) {
+            ahead.copy_from_slice(bytes);
+        }
+        true
+    }
+
+    /// Puts bytes behind it.
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Its buffer, to be used again.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(buffer: Vec<u8>) -> Piece {
+        Piece { buffer, start: 0 }
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl DerefMut for Piece {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.start..).unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Borrow<[u8]> for Piece {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
 /// A part of a message that keeps the message.
 #[derive(Debug)]
 pub struct MessagePart {
@@ -180,6 +270,22 @@ mod tests {
             buffers.put(Vec::with_capacity(MAX_KEPT / 2));
         }
         assert_eq!(buffers.kept().spare.len(), 2);
+    }
+
+    #[test]
+    fn headers_get_before_a_piece_as_long_as_there_is_room() {
+        let mut buffer = Vec::new();
+        Piece::make_room(&mut buffer);
+        buffer.extend_from_slice(b"data");
+        let place = buffer.as_ptr();
+        let mut piece = Piece::behind_room(buffer);
+        assert!(piece.prepend(b"header, "));
+        assert_eq!(&*piece, b"header, data");
+        assert!(!piece.prepend(&[0; Piece::ROOM]));
+        assert_eq!(&*piece, b"header, data");
+        let buffer = piece.into_buffer();
+        assert_eq!(buffer.as_ptr(), place);
+        assert!(!Piece::from(b"no room".to_vec()).prepend(b"x"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use proto::control::ConnectionKind;
 use proto::relay::Descriptor;
 use proto::smb2::NtStatus;
 
-pub use buffers::{Buffers, Message, MessagePart};
+pub use buffers::{Buffers, Message, MessagePart, Piece};
 pub use payload::{Payload, PayloadSlice};
 pub use region::SharedRegion;
 pub use relay::RelayChannel;
@@ -64,7 +64,7 @@ pub enum Reading {
 pub struct Outgoing {
     /// Consecutive pieces of the message (header and body, then bulk data); never copied together
     /// on TCP.
-    pub pieces: Vec<Vec<u8>>,
+    pub pieces: Vec<Piece>,
     /// READ payloads to write to the client first, in order.
     pub writes: Vec<OutgoingPayload>,
     /// Token to invalidate with the message (SMB2_CHANNEL_RDMA_V1_INVALIDATE, MS-SMB2 2.2.19).

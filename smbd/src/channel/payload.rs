@@ -11,6 +11,7 @@ use proto::relay::RegionRange;
 use shm::extents::Extent;
 use shm::region::{Mapping, OutOfRegion};
 
+use super::Piece;
 use super::region::Area;
 
 /// An extent in use.
@@ -51,7 +52,7 @@ impl Payload {
     }
 
     /// Copies `pieces` to its start, one behind the other.
-    pub(super) fn copy_in(&self, pieces: &[Vec<u8>]) -> Result<(), OutOfRegion> {
+    pub(super) fn copy_in(&self, pieces: &[Piece]) -> Result<(), OutOfRegion> {
         let mut offset = self.extent.offset;
         for piece in pieces {
             self.area.mapping.copy_in(offset, piece)?;

@@ -18,7 +18,9 @@ use proto::relay::Descriptor;
 use proto::smb2::NtStatus;
 use shm::SystemError;
 
-use super::{Buffers, Channel, ChannelError, ChannelLimits, Outgoing, Payload, Reading, Transport};
+use super::{
+    Buffers, Channel, ChannelError, ChannelLimits, Outgoing, Payload, Piece, Reading, Transport,
+};
 use crate::sys::file;
 
 /// StreamProtocolLength has 24 bits.
@@ -28,6 +30,11 @@ const PREFIX: usize = 4;
 const MAX_UNAUTHENTICATED: u32 = 68 * 1024;
 /// Read at once where the size of what comes is not known.
 const READ_AHEAD: usize = 64 * 1024;
+/// Read at once behind a long message: what follows is likely as long, and best read to where it
+/// stays.
+const READ_AHEAD_OF_LONG: usize = 256;
+/// A message of this length is long.
+const LONG: usize = 128 * 1024;
 /// More than this owed to a client that does not read, and nothing more is read from it.
 const MAX_QUEUED: usize = 32 << 20;
 /// Pieces written by one system call.
@@ -54,6 +61,8 @@ struct State {
     ahead: Vec<u8>,
     start: usize,
     partial: Option<Partial>,
+    /// The message before was long.
+    after_long: bool,
     /// The socket gave less than there was room for: nothing is left until the loop is woken again.
     is_dry: bool,
     /// Since when a message has been arriving; from a client that is logged on, since when nothing
@@ -61,7 +70,7 @@ struct State {
     partial_since: Option<Instant>,
     /// The message read last, kept until it is known who serves the client.
     preface: Vec<u8>,
-    output: VecDeque<Vec<u8>>,
+    output: VecDeque<Piece>,
     /// Bytes of the first piece that are sent.
     sent: usize,
     queued: usize,
@@ -106,6 +115,7 @@ impl TcpChannel {
                 ahead: Vec::new(),
                 start: 0,
                 partial: None,
+                after_long: false,
                 is_dry: false,
                 partial_since: None,
                 preface: Vec::new(),
@@ -164,6 +174,7 @@ impl State {
                     )));
                 }
                 self.partial_since.get_or_insert_with(Instant::now);
+                self.after_long = length as usize >= LONG;
                 let mut buffer = buffers.spare(length as usize);
                 buffer.reserve_exact(length as usize);
                 self.partial = Some(Partial {
@@ -186,6 +197,7 @@ impl State {
         self.ahead.drain(..self.start);
         self.start = 0;
         let limit = match self.reading {
+            Reading::Freely if self.after_long => READ_AHEAD_OF_LONG,
             Reading::Freely => READ_AHEAD,
             Reading::OneMessage | Reading::Nothing => PREFIX,
         };
@@ -213,7 +225,7 @@ impl State {
             count -= left;
             self.sent = 0;
             if let Some(piece) = self.output.pop_front() {
-                buffers.put(piece);
+                buffers.put(piece.into_buffer());
             }
         }
     }
@@ -329,12 +341,14 @@ impl Channel for TcpChannel {
 
     fn send(&self, reply: Outgoing) {
         let state = &mut *self.state.borrow_mut();
-        let length: usize = reply.pieces.iter().map(Vec::len).sum();
+        let length: usize = reply.pieces.iter().map(|piece| piece.len()).sum();
         let prefix = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
         state.queued += length + PREFIX;
         let mut pieces = reply.pieces.into_iter();
         if let Some(mut first) = pieces.next() {
-            first.splice(0..0, prefix);
+            if !first.prepend(&prefix) {
+                state.output.push_back(prefix.to_vec().into());
+            }
             state.output.push_back(first);
         }
         state.output.extend(pieces);

@@ -309,7 +309,7 @@ impl EventLoop {
             .served
             .iter()
             .filter(|(_, served)| {
-                served.connection.channel.has_unread() && served.connection.channel.wants_read()
+                served.connection.channel.has_unread() && served.connection.wants_read()
             })
             .map(|(token, _)| *token)
             .collect();
@@ -358,7 +358,7 @@ impl EventLoop {
                 return;
             }
         }
-        let interest = match (served.unsent, channel.wants_read()) {
+        let interest = match (served.unsent, connection.wants_read()) {
             (true, true) => Interest::ReadWrite,
             (true, false) => Interest::Write,
             (false, true) => Interest::Read,
@@ -417,9 +417,10 @@ impl EventLoop {
 
     fn timeout(&self) -> Option<Duration> {
         let now = Instant::now();
-        let unread = self.served.values().any(|served| {
-            served.connection.channel.has_unread() && served.connection.channel.wants_read()
-        });
+        let unread = self
+            .served
+            .values()
+            .any(|served| served.connection.channel.has_unread() && served.connection.wants_read());
         if unread {
             return Some(Duration::ZERO);
         }

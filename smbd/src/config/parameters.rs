@@ -238,9 +238,9 @@ parameters! {
     server_smb_transports: Transports = "", "server smb transports" | "smb ports", Global, transports, example "tcp, rdma":
         "tcp, rdma, or both, with ports behind a colon; empty is tcp, and rdma where a device exists";
     smb2_max_read: u32 = "8388608", "smb2 max read", Global, size_32::<65_536, 8_388_608>, example "1048576":
-        "most bytes of one READ";
+        "most bytes of one READ; over TCP at most 1 MiB";
     smb2_max_write: u32 = "8388608", "smb2 max write", Global, size_32::<65_536, 8_388_608>, example "1M":
-        "most bytes of one WRITE";
+        "most bytes of one WRITE; over TCP at most 1 MiB";
     smb2_max_trans: u32 = "1048576", "smb2 max trans", Global, size_32::<65_536, 8_388_608>, example "8M":
         "most bytes of one QUERY_DIRECTORY, QUERY_INFO, SET_INFO or IOCTL";
     smb2_max_credits: u32 = "8192", "smb2 max credits", Global, number::<128, 32_768>, example "512":

@@ -1,7 +1,7 @@
 //! Dispatch: from a message of the client to the replies it gets (MS-SMB2 3.3.5.2).
 //!
 //! The loop calls [`deliver`] for each whole message. Framing, sequence and CANCEL are settled at
-//! once; the rest of the chain becomes one task, which checks each element, calls its handler and
+//! once, as soon as the message is open; the rest of the chain becomes one task, which checks each element, calls its handler and
 //! gathers the replies. What breaks the protocol ends the connection, and the reason is logged;
 //! an ordinary refusal is a status. Signing, credits and compounding live here and nowhere else.
 
@@ -26,12 +26,16 @@ use crate::child::Child;
 use crate::handlers;
 use crate::security::keys::PreauthHash;
 use crate::state::{Connection, Session};
+use crate::sys::pool::RunAs;
 
 pub use progress::Progress;
 pub use replies::send_unsolicited;
 pub use request_size::relay_descriptors;
 pub use requests::Requests;
 pub use sequence_window::{OutOfWindow, SequenceWindow, UNAUTHENTICATED_CREDITS};
+
+/// An encrypted message of this size is opened, and sealed, on the pool: other requests go on.
+const LARGE: usize = 128 * 1024;
 
 /// One element of a received chain.
 struct Element {
@@ -56,7 +60,7 @@ struct Chain {
 }
 
 /// Takes a message of the client. Whatever it leads to happens in tasks of the child's executor.
-pub fn deliver(child: &Rc<Child>, connection: &Rc<Connection>, message: Vec<u8>) {
+pub fn deliver(child: &Rc<Child>, connection: &Rc<Connection>, mut message: Vec<u8>) {
     if connection.ended().is_some() {
         return;
     }
@@ -64,12 +68,47 @@ pub fn deliver(child: &Rc<Child>, connection: &Rc<Connection>, message: Vec<u8>)
         handlers::negotiate::multi_protocol(child, connection, message);
         return;
     }
-    let (message, encryption) = match decrypt(child, connection, message) {
-        Ok((message, start, encryption)) => {
-            (Message::new(message, start, &child.buffers), encryption)
-        }
+    let session = match encrypted_by(child, connection, &message) {
+        Ok(Some(session)) => session,
+        Ok(None) => return take(child, connection, message, None),
         Err(violation) => return connection.end(violation),
     };
+    let Some(cipher) = session.cipher.clone() else {
+        return connection
+            .end("an encrypted message of a session without a cipher (MS-SMB2 3.3.5.2.1.1)");
+    };
+    let is_large = message.len() >= LARGE;
+    let open = move || cipher.open(&mut message).map(|()| message);
+    if !is_large {
+        return match open() {
+            Ok(message) => take(child, connection, message, Some(session)),
+            Err(error) => connection.end(error.to_string()),
+        };
+    }
+    connection.opening.set(connection.opening.get() + 1);
+    let (own_child, own_connection) = (Rc::clone(child), Rc::clone(connection));
+    child.spawn(connection, async move {
+        let opened = own_child.pool.run(RunAs::Anyone, open).await;
+        let connection = own_connection;
+        connection.opening.set(connection.opening.get() - 1);
+        match opened {
+            _ if connection.ended().is_some() => {}
+            Ok(Ok(message)) => take(&own_child, &connection, message, Some(session)),
+            Ok(Err(error)) => connection.end(error.to_string()),
+            Err(lost) => connection.end(lost.to_string()),
+        }
+    });
+}
+
+/// Takes a message that is in the clear by now, and starts the task that answers it.
+fn take(
+    child: &Rc<Child>,
+    connection: &Rc<Connection>,
+    message: Vec<u8>,
+    encryption: Option<Rc<Session>>,
+) {
+    let start = encryption.as_ref().map_or(0, |_| TransformHeader::SIZE);
+    let message = Message::new(message, start, &child.buffers);
     match receive(connection, message, encryption) {
         Ok(chain) if chain.elements.is_empty() => {}
         Ok(chain) => child.spawn(
@@ -161,26 +200,20 @@ fn receive(
     })
 }
 
-/// A message, where its plain bytes begin, and the session that encrypted it.
-type Opened = (Vec<u8>, usize, Option<Rc<Session>>);
-
-/// Opens an encrypted message (MS-SMB2 3.3.5.2.1.1); a plain one stays as it is.
-fn decrypt(child: &Child, connection: &Connection, mut message: Vec<u8>) -> Result<Opened, String> {
+/// The session whose cipher a message was encrypted with (MS-SMB2 3.3.5.2.1.1), if it is encrypted.
+fn encrypted_by(
+    child: &Child,
+    connection: &Connection,
+    message: &[u8],
+) -> Result<Option<Rc<Session>>, String> {
     if !message.starts_with(&TRANSFORM_PROTOCOL_ID) {
-        return Ok((message, 0, None));
+        return Ok(None);
     }
-    let header = TransformHeader::decode(&message).map_err(|error| error.to_string())?;
-    let session = child
+    let header = TransformHeader::decode(message).map_err(|error| error.to_string())?;
+    child
         .sessions
         .find(header.session_id)
         .filter(|session| session.has_channel(connection.id) && connection.proven.get())
-        .ok_or("an encrypted message of no session (MS-SMB2 3.3.5.2.1.1)")?;
-    let cipher = session
-        .cipher
-        .as_ref()
-        .ok_or("an encrypted message of a session without a cipher (MS-SMB2 3.3.5.2.1.1)")?;
-    cipher
-        .open(&mut message)
-        .map_err(|error| error.to_string())?;
-    Ok((message, TransformHeader::SIZE, Some(session)))
+        .map(Some)
+        .ok_or_else(|| "an encrypted message of no session (MS-SMB2 3.3.5.2.1.1)".into())
 }

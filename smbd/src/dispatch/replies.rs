@@ -9,15 +9,18 @@ use proto::smb2::error::ErrorResponse;
 use proto::smb2::transform::TransformHeader;
 use proto::smb2::{Addressing, AsyncId, Command, HEADER_SIZE, Header, NtStatus};
 
-use crate::channel::{Buffers, Outgoing, OutgoingPayload};
+use super::LARGE;
+use crate::channel::{Buffers, Outgoing, OutgoingPayload, Piece};
 use crate::child::Child;
 use crate::handlers::{Data, PreauthTarget, Response};
 use crate::security::signing::SigningKey;
 use crate::state::{Connection, Session};
+use crate::sys::pool::{Pool, RunAs};
 
 /// Bodies up to this size are copied behind their header; longer ones stay a piece of their own.
 const COPIED_BODY: usize = 4096;
 const ALIGNMENT: usize = 8;
+const NO_CIPHER: &str = "a reply of a session without a cipher";
 
 /// Replies of one chain that are not sent yet.
 pub struct Replies<'a> {
@@ -44,7 +47,7 @@ pub struct Signature {
 struct Reply {
     header: Header,
     body: Vec<u8>,
-    data: Vec<u8>,
+    data: Piece,
     credits: u16,
     signature: Signature,
     preauth: Option<PreauthTarget>,
@@ -113,7 +116,7 @@ impl<'a> Replies<'a> {
         let mut reply = Reply {
             header,
             body: response.body,
-            data: Vec::new(),
+            data: Piece::default(),
             credits,
             // A sealed message is not signed as well (MS-SMB2 3.3.4.1.1).
             signature: match self.encryption {
@@ -164,7 +167,7 @@ impl<'a> Replies<'a> {
         self.waiting.push(Reply {
             header,
             body: std::mem::take(&mut response.body),
-            data: Vec::new(),
+            data: Piece::default(),
             credits: credits_wanted(self.connection, request, NtStatus::SUCCESS),
             signature: Signature::default(),
             preauth: None,
@@ -179,12 +182,54 @@ impl<'a> Replies<'a> {
 
     /// Sends what there is as one message.
     pub fn send(&mut self) {
+        let Some(mut outgoing) = self.gather() else {
+            return;
+        };
+        if let Some(session) = self.encryption {
+            let Some(cipher) = &session.cipher else {
+                return self.connection.end(NO_CIPHER);
+            };
+            let mut message = for_sealing(outgoing.pieces, self.buffers);
+            if let Err(used_up) = cipher.seal(session.id, &mut message) {
+                return self.connection.end(used_up.to_string());
+            }
+            outgoing.pieces = vec![message];
+        }
+        self.connection.channel.send(outgoing);
+    }
+
+    /// As [`Replies::send`], for the last time; a large message is sealed on the pool.
+    pub async fn send_last(mut self, pool: &Pool) {
+        let Some(session) = self.encryption.filter(|_| self.size >= LARGE) else {
+            return self.send();
+        };
+        let Some(mut outgoing) = self.gather() else {
+            return;
+        };
+        let Some(cipher) = session.cipher.clone() else {
+            return self.connection.end(NO_CIPHER);
+        };
+        let mut message = for_sealing(std::mem::take(&mut outgoing.pieces), self.buffers);
+        let id = session.id;
+        let seal = move || cipher.seal(id, &mut message).map(|()| message);
+        match pool.run(RunAs::Anyone, seal).await {
+            Ok(Ok(message)) => outgoing.pieces.push(message),
+            Ok(Err(used_up)) => return self.connection.end(used_up.to_string()),
+            Err(lost) => return self.connection.end(lost.to_string()),
+        }
+        if self.connection.ended().is_none() {
+            self.connection.channel.send(outgoing);
+        }
+    }
+
+    /// What there is, linked, signed and granted credits, as one message in the clear.
+    fn gather(&mut self) -> Option<Outgoing> {
         let waiting = std::mem::take(&mut self.waiting);
         self.size = 0;
         let writes = std::mem::take(&mut self.writes);
         let invalidate = self.invalidate.take();
         if waiting.is_empty() || self.connection.ended().is_some() {
-            return;
+            return None;
         }
         let wanted = waiting
             .iter()
@@ -197,32 +242,16 @@ impl<'a> Replies<'a> {
             let credits = if is_last { granted } else { 0 };
             reply.finish(credits, is_last, self.buffers, &mut pieces);
         }
-        if let Some(session) = self.encryption {
-            let plain = std::mem::take(&mut pieces);
-            let length = plain
-                .iter()
-                .fold(TransformHeader::SIZE, |sum, piece| sum + piece.len());
-            let sealed = session
-                .cipher
-                .as_ref()
-                .map(|cipher| cipher.seal(session.id, &plain, self.buffers.spare(length)));
-            plain.into_iter().for_each(|piece| self.buffers.put(piece));
-            match sealed {
-                Some(Ok(message)) => pieces = vec![message],
-                Some(Err(used_up)) => return self.connection.end(used_up.to_string()),
-                None => return self.connection.end("a reply of a session without a cipher"),
-            }
-        }
-        self.connection.channel.send(Outgoing {
+        Some(Outgoing {
             pieces,
             writes,
             invalidate,
-        });
+        })
     }
 }
 
 impl Reply {
-    fn finish(mut self, credits: u16, is_last: bool, buffers: &Buffers, pieces: &mut Vec<Vec<u8>>) {
+    fn finish(mut self, credits: u16, is_last: bool, buffers: &Buffers, pieces: &mut Vec<Piece>) {
         let length = HEADER_SIZE + self.body.len() + self.data.len();
         let padding = if is_last {
             0
@@ -236,34 +265,74 @@ impl Reply {
         if self.signature.key.is_some() || self.signature.claimed {
             self.header.flags |= proto::smb2::HeaderFlags::SIGNED;
         }
-        let tail = if !self.data.is_empty() {
-            &mut self.data
-        } else {
-            &mut self.body
-        };
-        tail.resize(tail.len() + padding, 0);
-        let mut head = Vec::with_capacity(HEADER_SIZE + self.body.len().min(COPIED_BODY));
+        let mut head =
+            Vec::with_capacity(Piece::ROOM + HEADER_SIZE + self.body.len().min(COPIED_BODY));
+        Piece::make_room(&mut head);
         self.header.encode(&mut head);
-        if let (Some(key), Some(header)) =
-            (&self.signature.key, head.first_chunk_mut::<HEADER_SIZE>())
-        {
-            let mut gather = buffers.spare(length);
-            key.sign_in_place(header, &[&self.body, &self.data], &mut gather);
-            buffers.put(gather);
+        if self.body.len() <= COPIED_BODY {
+            head.append(&mut self.body);
+        }
+        let head = Piece::behind_room(head);
+        let mut parts = match self.body.is_empty() && self.data.prepend(&head) {
+            true => vec![self.data],
+            false => vec![head, self.body.into(), self.data],
+        };
+        parts.retain(|part| !part.is_empty());
+        if let Some(last) = parts.last_mut() {
+            last.extend_from_slice(&[0; ALIGNMENT][..padding]);
+        }
+        if let Some(key) = &self.signature.key {
+            sign(key, &mut parts, buffers);
         }
         if let Some(preauth) = &self.preauth {
-            preauth.update(&[&head, &self.body, &self.data]);
+            let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
+            preauth.update(&parts);
         }
-        if self.body.len() <= COPIED_BODY {
-            head.extend_from_slice(&self.body);
-            self.body = Vec::new();
-        }
-        pieces.extend(
-            [head, self.body, self.data]
-                .into_iter()
-                .filter(|piece| !piece.is_empty()),
-        );
+        pieces.append(&mut parts);
     }
+}
+
+/// Signs an element: where it lies if it is in one piece.
+fn sign(key: &SigningKey, parts: &mut [Piece], buffers: &Buffers) {
+    if let [whole] = parts {
+        key.sign_whole(whole);
+        return;
+    }
+    let length = parts.iter().fold(0, |sum, part| sum + part.len());
+    let Some((head, rest)) = parts.split_first_mut() else {
+        return;
+    };
+    let Some((header, behind)) = head.split_first_chunk_mut::<HEADER_SIZE>() else {
+        return;
+    };
+    let mut signed: Vec<&[u8]> = vec![behind];
+    signed.extend(rest.iter().map(|part| &**part));
+    let mut gather = buffers.spare(length);
+    key.sign_in_place(header, &signed, &mut gather);
+    buffers.put(gather);
+}
+
+/// A message as one piece that begins with room for a transform header; without a copy if it is in
+/// one piece already.
+fn for_sealing(mut pieces: Vec<Piece>, buffers: &Buffers) -> Piece {
+    if pieces.len() == 1
+        && let Some(piece) = pieces.pop_if(|piece| piece.grow(TransformHeader::SIZE))
+    {
+        return piece;
+    }
+    let length = pieces
+        .iter()
+        .fold(Piece::ROOM, |sum, piece| sum + piece.len());
+    let mut message = buffers.spare(length);
+    message.reserve_exact(length);
+    Piece::make_room(&mut message);
+    for piece in pieces {
+        message.extend_from_slice(&piece);
+        buffers.put(piece.into_buffer());
+    }
+    let mut message = Piece::behind_room(message);
+    message.grow(TransformHeader::SIZE);
+    message
 }
 
 /// Sends what no request asked for; sealed where the session's messages must be, never signed
@@ -274,15 +343,15 @@ pub fn send_unsolicited(
     session: &Session,
     message: Vec<u8>,
 ) {
-    let mut pieces = vec![message];
+    let mut message = Piece::from(message);
     if let Some(cipher) = session.cipher.as_ref().filter(|_| session.encrypt_data) {
-        match cipher.seal(session.id, &pieces, child.buffers.spare(0)) {
-            Ok(sealed) => pieces = vec![sealed],
-            Err(used_up) => return connection.end(used_up.to_string()),
+        message = for_sealing(vec![message], &child.buffers);
+        if let Err(used_up) = cipher.seal(session.id, &mut message) {
+            return connection.end(used_up.to_string());
         }
     }
     connection.channel.send(Outgoing {
-        pieces,
+        pieces: vec![message],
         writes: Vec::new(),
         invalidate: None,
     });

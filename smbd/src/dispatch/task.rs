@@ -64,7 +64,7 @@ pub(super) async fn run(child: Rc<Child>, connection: Rc<Connection>, mut chain:
             break;
         }
     }
-    replies.send();
+    replies.send_last(&child.pool).await;
     let mut requests = connection.requests.borrow_mut();
     for element in &chain.elements {
         requests.finish(element.header.message_id, None);

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use proto::relay::Descriptor;
 use proto::smb2::{Command, FileId, Header, NtStatus, SessionId, TreeId};
 
-use crate::channel::{Message, Payload};
+use crate::channel::{Message, Payload, Piece};
 use crate::child::Child;
 use crate::dispatch::Progress;
 use crate::security::signing::SigningKey;
@@ -128,7 +128,7 @@ pub enum Data {
     #[default]
     None,
     /// In the message.
-    Bytes(Vec<u8>),
+    Bytes(Piece),
     /// By RDMA WRITE, before the message.
     Rdma {
         /// What; its extent's length is what was asked for.

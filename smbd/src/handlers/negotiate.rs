@@ -114,7 +114,7 @@ pub fn multi_protocol(child: &Rc<Child>, connection: &Rc<Connection>, message: V
     header.encode(&mut reply);
     encode(child, &negotiated, &[], &mut reply);
     connection.channel.send(Outgoing {
-        pieces: vec![reply],
+        pieces: vec![reply.into()],
         ..Outgoing::default()
     });
     if settled {

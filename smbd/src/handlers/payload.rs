@@ -103,7 +103,7 @@ fn transforms(cx: &Context) -> RdmaTransforms {
 }
 
 fn cipher(cx: &Context) -> Result<&SessionCipher, NtStatus> {
-    let cipher = cx.session()?.cipher.as_ref();
+    let cipher = cx.session()?.cipher.as_deref();
     cipher.ok_or_else(|| {
         cx.refuse(
             "its session has no cipher to encrypt a payload with",

@@ -11,6 +11,7 @@ use proto::smb2::{AccessMask, Channel, Dialect, NtStatus};
 use proto::wire::WireError;
 
 use super::{Context, Data, Response, malformed, payload};
+use crate::channel::Piece;
 use crate::dispatch::relay_descriptors;
 use crate::security::payload::Sealing;
 use crate::sys::file;
@@ -44,7 +45,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         let message = super::named_pipe::read(pipe, length, cx).await?;
         return Ok(Response {
             status: message.status(),
-            ..inline(message.data, cx.connection.read_padding.get())
+            ..inline(message.data.into(), cx.connection.read_padding.get())
         });
     }
     let disk = open.disk()?;
@@ -84,22 +85,27 @@ impl Range {
     async fn read<T: Send + 'static>(
         self,
         cx: &Context,
-        then: impl FnOnce(Vec<u8>) -> Result<(T, Vec<u8>), NtStatus> + Send + 'static,
-    ) -> Result<(T, Vec<u8>), NtStatus> {
-        let mut buffer = cx.child.buffers.spare(self.length as usize);
+        then: impl FnOnce(Piece) -> Result<(T, Piece), NtStatus> + Send + 'static,
+    ) -> Result<(T, Piece), NtStatus> {
+        let size = Piece::ROOM + self.length as usize;
+        let mut buffer = cx.child.buffers.spare(size);
+        buffer
+            .try_reserve_exact(size)
+            .map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
+        Piece::make_room(&mut buffer);
         match self
             .file
             .read_at_once(&mut buffer, self.length, self.offset)
         {
-            Some(outcome) => outcome.and_then(|()| then(buffer)),
+            Some(outcome) => outcome.and_then(|()| then(Piece::behind_room(buffer))),
             None => {
-                buffer.clear();
+                buffer.truncate(Piece::ROOM);
                 let read = move || {
                     let (length, offset) = (self.length, self.offset);
                     self.file.check_locks(false, offset, length.into())?;
                     file::read(self.file.descriptor(), buffer, length, offset)
                         .map_err(status_of)
-                        .and_then(then)
+                        .and_then(|buffer| then(Piece::behind_room(buffer)))
                 };
                 cx.as_user(read).await
             }
@@ -147,7 +153,7 @@ impl Range {
     ) -> Result<(u32, Response), NtStatus> {
         let payload = cx.connection.channel.payload(self.length).await?;
         let slice = payload.slice();
-        let seal = move |mut bytes: Vec<u8>| {
+        let seal = move |mut bytes: Piece| {
             let sealed = sealing.seal(&mut bytes);
             let copied = slice.copy_in(&bytes);
             copied.map_err(|_| NtStatus::INTERNAL_ERROR)?;
@@ -155,7 +161,7 @@ impl Range {
         };
         let (sealed, bytes) = self.read(cx, seal).await?;
         let count = bytes.len() as u32;
-        cx.child.buffers.put(bytes);
+        cx.child.buffers.put(bytes.into_buffer());
         let mut transform = Vec::new();
         RdmaTransform {
             channel: Channel::None,
@@ -231,7 +237,7 @@ fn check_count(count: u32, length: u32, minimum: u32) -> Result<(), NtStatus> {
     Ok(())
 }
 
-fn inline(bytes: Vec<u8>, padding: u8) -> Response {
+fn inline(bytes: Piece, padding: u8) -> Response {
     let fixed = ReadResponseFixed {
         padding,
         ..ReadResponseFixed::inline(bytes.len() as u32)

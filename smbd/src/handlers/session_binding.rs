@@ -69,7 +69,7 @@ pub fn check(
         .filter(|_| !session.is_guest())
         .ok_or(NtStatus::NOT_SUPPORTED)?;
     // MS-SMB2 3.3.5.5, step 4: the session's messages must be readable on each of its channels.
-    if session.cipher.as_ref().map(SessionCipher::cipher) != negotiated.cipher {
+    if session.cipher.as_deref().map(SessionCipher::cipher) != negotiated.cipher {
         return Err(NtStatus::INVALID_PARAMETER);
     }
     let verified = element

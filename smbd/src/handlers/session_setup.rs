@@ -271,7 +271,7 @@ async fn establish(
         .and(negotiated.cipher)
         .and_then(|cipher| {
             let keys = schedule.cipher_keys(&key, cipher.key_length())?;
-            Some(SessionCipher::new(cipher, &keys, End::Server))
+            Some(Arc::new(SessionCipher::new(cipher, &keys, End::Server)))
         });
     let encrypt_data = match global.server_smb_encrypt {
         ServerEncryption::Off | ServerEncryption::IfRequired => false,

@@ -212,6 +212,10 @@ fn security_mode(global: &Global) -> SecurityMode {
     }
 }
 
+/// READ and WRITE over TCP: a payload is copied, opened and written while it is in a processor's
+/// own cache, which eight megabytes are not. Clients send several at a time.
+const MAX_TCP_PAYLOAD: u32 = 1 << 20;
+
 /// The largest payloads of a connection.
 #[derive(Debug, PartialEq, Eq)]
 struct Sizes {
@@ -237,7 +241,11 @@ impl Sizes {
             write: global.smb2_max_write.min(largest),
         };
         if policy.transport == Transport::Tcp {
-            return sizes;
+            return Sizes {
+                read: sizes.read.min(MAX_TCP_PAYLOAD),
+                write: sizes.write.min(MAX_TCP_PAYLOAD),
+                ..sizes
+            };
         }
         let limits = policy.limits;
         let send = limits.max_send.saturating_sub(REPLY_OVERHEAD);

@@ -156,7 +156,7 @@ fn dialect_2_0_2_has_one_credit_a_request_and_no_capability() {
     assert_eq!(negotiated.cipher, None);
     let later = answer(&[0x0210], tcp(&config)).unwrap();
     assert_eq!(later.capabilities, Capabilities::LARGE_MTU);
-    assert_eq!(later.max_read, config.global.smb2_max_read);
+    assert_eq!(later.max_read, MAX_TCP_PAYLOAD);
 }
 
 #[test]

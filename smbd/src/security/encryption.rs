@@ -5,9 +5,9 @@
 //! the same keys, nothing but them authenticated (2.2.43.1). Each nonce is used once: they are counted
 //! up, and a session ends before its count could wrap.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aes::{Aes128, Aes256};
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -108,7 +108,7 @@ pub struct SessionCipher {
     cipher: Cipher,
     sealing: Arc<Key>,
     opening: Arc<Key>,
-    next_nonce: Cell<u64>,
+    next_nonce: AtomicU64,
 }
 
 impl fmt::Debug for SessionCipher {
@@ -131,7 +131,7 @@ impl SessionCipher {
             cipher,
             sealing: Key::new(cipher, sealing).into(),
             opening: Key::new(cipher, opening).into(),
-            next_nonce: Cell::new(1),
+            next_nonce: AtomicU64::new(1),
         }
     }
 
@@ -140,34 +140,30 @@ impl SessionCipher {
         self.cipher
     }
 
-    /// The whole encrypted message of a message given in pieces, in `message`, an empty buffer.
-    pub fn seal(
-        &self,
-        session: SessionId,
-        pieces: &[impl AsRef<[u8]>],
-        mut message: Vec<u8>,
-    ) -> Result<Vec<u8>, NoncesUsedUp> {
+    /// Seals a message in place. It lies behind room for a transform header, the first
+    /// `TransformHeader::SIZE` bytes, which is filled in.
+    ///
+    /// # Panics
+    /// If there is no room.
+    pub fn seal(&self, session: SessionId, message: &mut [u8]) -> Result<(), NoncesUsedUp> {
+        let (room, body) = message.split_at_mut(TransformHeader::SIZE);
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&self.take_nonce()?.to_le_bytes());
-        let length: usize = pieces.iter().map(|piece| piece.as_ref().len()).sum();
         let mut header = TransformHeader {
             signature: [0; 16],
             nonce,
-            original_message_size: u32::try_from(length).unwrap_or(u32::MAX),
+            original_message_size: u32::try_from(body.len()).unwrap_or(u32::MAX),
             flags: TransformHeader::FLAG_ENCRYPTED,
             session_id: session,
         };
-        message.reserve_exact(TransformHeader::SIZE + length);
-        header.encode(&mut message);
-        for piece in pieces {
-            message.extend_from_slice(piece.as_ref());
-        }
-        let (head, body) = message.split_at_mut(TransformHeader::SIZE);
+        let mut head = Vec::with_capacity(TransformHeader::SIZE);
+        header.encode(&mut head);
         let authenticated = &head[TransformHeader::AUTHENTICATED_OFFSET..];
         let nonce = &nonce[..self.cipher.nonce_length()];
         header.signature = self.sealing.seal(nonce, authenticated, body);
         head[4..20].copy_from_slice(&header.signature);
-        Ok(message)
+        room.copy_from_slice(&head);
+        Ok(())
     }
 
     /// What seals one payload that moves by RDMA; it may be used on another thread.
@@ -190,10 +186,11 @@ impl SessionCipher {
 
     /// Messages and payloads have one count: they have one key.
     fn take_nonce(&self) -> Result<u64, NoncesUsedUp> {
-        let count = self.next_nonce.get();
         self.next_nonce
-            .set(count.checked_add(1).ok_or(NoncesUsedUp)?);
-        Ok(count)
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                next.checked_add(1)
+            })
+            .map_err(|_| NoncesUsedUp)
     }
 
     /// Opens an encrypted message in place: behind its transform header it is the plain one then.
@@ -346,16 +343,19 @@ mod tests {
         )
     }
 
+    fn seal(end: &SessionCipher, session: u64, plain: &[u8]) -> Result<Vec<u8>, NoncesUsedUp> {
+        let mut message = vec![0; TransformHeader::SIZE];
+        message.extend_from_slice(plain);
+        end.seal(SessionId(session), &mut message).map(|()| message)
+    }
+
     #[test]
     fn what_one_end_seals_the_other_opens_with_each_cipher() {
         for cipher in Cipher::PREFERENCE {
             assert_eq!(Cipher::from_id(cipher.id()), Some(cipher));
             let (client, server) = ends(cipher);
             for message in [&b""[..], b"x", &[7; 100_000]] {
-                let (first, second) = message.split_at(message.len() / 2);
-                let mut sealed = client
-                    .seal(SessionId(9), &[first, second], Vec::new())
-                    .unwrap();
+                let mut sealed = seal(&client, 9, message).unwrap();
                 let header = TransformHeader::decode(&sealed).unwrap();
                 assert_eq!(header.session_id, SessionId(9));
                 if message.len() > 16 {
@@ -363,7 +363,7 @@ mod tests {
                 }
                 server.open(&mut sealed).unwrap();
                 assert_eq!(&sealed[TransformHeader::SIZE..], message);
-                let mut answer = server.seal(SessionId(9), &[message], Vec::new()).unwrap();
+                let mut answer = seal(&server, 9, message).unwrap();
                 client.open(&mut answer).unwrap();
                 assert_eq!(&answer[TransformHeader::SIZE..], message);
             }
@@ -374,9 +374,7 @@ mod tests {
     fn a_changed_byte_anywhere_is_noticed() {
         for cipher in Cipher::PREFERENCE {
             let (client, server) = ends(cipher);
-            let sealed = client
-                .seal(SessionId(1), &[b"a plain message"], Vec::new())
-                .unwrap();
+            let sealed = seal(&client, 1, b"a plain message").unwrap();
             for at in 0..sealed.len() {
                 let mut changed = sealed.clone();
                 changed[at] ^= 0x40;
@@ -392,9 +390,7 @@ mod tests {
     #[test]
     fn the_keys_of_the_two_directions_differ() {
         let (client, _) = ends(Cipher::Aes128Gcm);
-        let mut sealed = client
-            .seal(SessionId(1), &[b"reflected"], Vec::new())
-            .unwrap();
+        let mut sealed = seal(&client, 1, b"reflected").unwrap();
         assert!(matches!(client.open(&mut sealed), Err(OpenError::Forged)));
     }
 
@@ -402,14 +398,11 @@ mod tests {
     fn no_nonce_is_used_twice_and_the_last_one_never() {
         let (client, _) = ends(Cipher::Aes256Gcm);
         let nonce = |sealed: &[u8]| TransformHeader::decode(sealed).unwrap().nonce;
-        let first = client.seal(SessionId(1), &[b"x"], Vec::new()).unwrap();
-        let second = client.seal(SessionId(1), &[b"x"], Vec::new()).unwrap();
+        let first = seal(&client, 1, b"x").unwrap();
+        let second = seal(&client, 1, b"x").unwrap();
         assert_ne!(nonce(&first), nonce(&second));
-        client.next_nonce.set(u64::MAX);
-        assert_eq!(
-            client.seal(SessionId(1), &[b"x"], Vec::new()),
-            Err(NoncesUsedUp)
-        );
+        client.next_nonce.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(seal(&client, 1, b"x"), Err(NoncesUsedUp));
     }
 
     #[test]

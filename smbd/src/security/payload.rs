@@ -136,6 +136,8 @@ impl Opening {
 
 #[cfg(test)]
 mod tests {
+    use proto::smb2::transform::TransformHeader;
+
     use super::*;
     use crate::security::encryption::{Cipher, End, SessionCipher};
     use crate::security::keys::{CipherKeys, Key128};
@@ -273,7 +275,8 @@ mod tests {
         let (_, server) = ciphers(Cipher::Aes128Gcm);
         for _ in 0..3 {
             nonces.push(server.payload_sealer().unwrap().seal(&mut []).1);
-            let message = server.seal(SessionId(1), &[b"x"], Vec::new()).unwrap();
+            let mut message = vec![0; TransformHeader::SIZE + 1];
+            server.seal(SessionId(1), &mut message).unwrap();
             nonces.push(message[20..32].to_vec());
         }
         let count = nonces.len();

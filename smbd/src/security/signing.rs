@@ -195,6 +195,23 @@ impl SigningKey {
             .is_some_and(|right| right.as_slice().ct_eq(signature).into())
     }
 
+    /// As [`SigningKey::sign_in_place`], for a whole message in one piece: GMAC needs no copy of it
+    /// then.
+    pub fn sign_whole(&self, message: &mut [u8]) {
+        let Some((header, rest)) = message.split_first_chunk_mut::<64>() else {
+            return;
+        };
+        let Algorithm::AesGmac(key) = &*self.0 else {
+            return self.sign_in_place(header, &[rest], &mut Vec::new());
+        };
+        header[SIGNATURE_START..].fill(0);
+        let header = *header;
+        let signature = gmac(key, &header, message);
+        if let Some(place) = message.get_mut(SIGNATURE_START..64) {
+            place.copy_from_slice(&signature);
+        }
+    }
+
     pub fn algorithm(&self) -> SigningAlgorithm {
         match *self.0 {
             Algorithm::HmacSha256(_) => SigningAlgorithm::HmacSha256,
@@ -281,6 +298,9 @@ mod tests {
             let mut whole = message.clone();
             assert!(key.verify_whole(&mut whole), "{algorithm:?}");
             assert_eq!(whole, message);
+            whole[48..64].fill(7);
+            key.sign_whole(&mut whole);
+            assert_eq!(whole, message, "{algorithm:?}");
             assert!(!key.verify_whole(&mut whole[..63]));
         }
     }

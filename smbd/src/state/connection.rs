@@ -15,6 +15,9 @@ use crate::negotiation::Negotiated;
 use crate::refusals::Refusals;
 use crate::security::keys::PreauthHash;
 
+/// Large encrypted messages that are opened at once.
+const MAX_OPENING: usize = 8;
+
 /// One connection of the client.
 pub struct Connection {
     /// Numbers the process's connections.
@@ -42,6 +45,8 @@ pub struct Connection {
     pub claimed: Cell<bool>,
     /// A user has logged on here, by a proof. A cipher means nothing where there is only nobody.
     pub proven: Cell<bool>,
+    /// Encrypted messages that the pool is opening.
+    pub opening: Cell<usize>,
     authenticated: Cell<bool>,
     handed_over: Cell<bool>,
     end: OnceCell<String>,
@@ -64,6 +69,7 @@ impl Connection {
             negotiating: Cell::new(false),
             claimed: Cell::new(false),
             proven: Cell::new(false),
+            opening: Cell::new(0),
             authenticated: Cell::new(false),
             handed_over: Cell::new(false),
             end: OnceCell::new(),
@@ -116,6 +122,12 @@ impl Connection {
     /// Whether a session was ever authenticated here.
     pub fn is_authenticated(&self) -> bool {
         self.authenticated.get()
+    }
+
+    /// Whether the loop shall read more of it: of messages that count against no credit yet, since
+    /// they are still sealed, only a few may be under way.
+    pub fn wants_read(&self) -> bool {
+        self.opening.get() < MAX_OPENING && self.channel.wants_read()
     }
 
     /// Ends the connection: nothing more is read or answered. The first reason is the one logged.

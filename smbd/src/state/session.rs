@@ -35,7 +35,7 @@ pub struct Session {
     /// Session.SigningKey: proves that whoever binds a further channel holds the session.
     pub signing_key: Option<Rc<SigningKey>>,
     /// Session.EncryptionKey and Session.DecryptionKey, where a cipher was negotiated.
-    pub cipher: Option<SessionCipher>,
+    pub cipher: Option<Arc<SessionCipher>>,
     /// Session.EncryptData: what is not encrypted is refused.
     pub encrypt_data: bool,
     /// Session.SigningRequired.
@@ -70,7 +70,7 @@ pub struct SessionParts {
     pub dialect: Dialect,
     pub signing: SigningAlgorithm,
     pub signing_key: Option<Rc<SigningKey>>,
-    pub cipher: Option<SessionCipher>,
+    pub cipher: Option<Arc<SessionCipher>>,
     pub encrypt_data: bool,
     pub signing_required: bool,
     pub application_key: Key128,

@@ -11,8 +11,7 @@ use rustix::io::{Errno, IoSlice, ReadWriteFlags, pread, pwritev2};
 
 use crate::channel::PayloadSlice;
 
-/// Reads up to `length` bytes at `offset` into `bytes`, an empty buffer; fewer at the end of the
-/// file.
+/// Reads up to `length` bytes at `offset` to the end of `bytes`; fewer at the end of the file.
 pub fn read(
     file: BorrowedFd<'_>,
     mut bytes: Vec<u8>,
@@ -22,15 +21,17 @@ pub fn read(
     bytes
         .try_reserve_exact(length as usize)
         .map_err(|_| Errno::NOMEM)?;
-    while bytes.len() < length as usize {
-        let wanted = length as usize - bytes.len();
-        let at = offset + bytes.len() as u64;
+    let mut done = 0;
+    while done < length as usize {
+        let wanted = length as usize - done;
+        let at = offset + done as u64;
         let count = extend(&mut bytes, wanted, |room| {
             retry(|| pread(file, &mut *room, at).map(|(read, _)| read.len()))
         })?;
         if count == 0 {
             break;
         }
+        done += count;
     }
     Ok(bytes)
 }

@@ -54,7 +54,7 @@ fn is_local(file: BorrowedFd<'_>) -> bool {
 }
 
 impl File {
-    /// Reads into an empty buffer; `None` if that may have to wait, or to be tried at all.
+    /// Reads to the end of a buffer; `None` if that may have to wait, or to be tried at all.
     pub fn read_at_once(
         &self,
         buffer: &mut Vec<u8>,

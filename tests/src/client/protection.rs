@@ -34,9 +34,14 @@ impl Encryption {
     /// The message as it leaves.
     pub fn seal(&self, session: SessionId, message: Vec<u8>) -> Result<Vec<u8>, ClientError> {
         match self.known.get(&session).filter(|_| self.is_on(session)) {
-            Some(cipher) => cipher
-                .seal(session, &[message], Vec::new())
-                .map_err(ClientError::protocol),
+            Some(cipher) => {
+                let mut sealed = vec![0; TransformHeader::SIZE];
+                sealed.extend_from_slice(&message);
+                cipher
+                    .seal(session, &mut sealed)
+                    .map(|()| sealed)
+                    .map_err(ClientError::protocol)
+            }
             None => Ok(message),
         }
     }

@@ -307,7 +307,7 @@ impl State {
         if !self.has_room() {
             return Err(reply);
         }
-        let length: usize = reply.pieces.iter().map(Vec::len).sum();
+        let length: usize = reply.pieces.iter().map(|piece| piece.len()).sum();
         let mut in_region = None;
         if length > INLINE_PREFERRED as usize
             && let Attach::Mapped { area, .. } = &self.attach

@@ -156,7 +156,7 @@ fn receive(channel: &RelayChannel) -> Result<Vec<Vec<u8>>, ChannelError> {
 
 fn reply(bytes: &[u8]) -> Outgoing {
     Outgoing {
-        pieces: vec![bytes.to_vec()],
+        pieces: vec![bytes.to_vec().into()],
         ..Outgoing::default()
     }
 }
@@ -197,7 +197,7 @@ fn one_message_is_read_not_released_and_replayed_elsewhere() {
     owner.flush().unwrap();
     assert_eq!(gateway.seen(), []);
     owner.send(Outgoing {
-        pieces: vec![b"reply".to_vec()],
+        pieces: vec![b"reply".to_vec().into()],
         ..Outgoing::default()
     });
     owner.flush().unwrap();

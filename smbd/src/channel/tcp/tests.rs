@@ -107,7 +107,7 @@ fn an_empty_or_oversized_frame_is_a_violation_before_anything_is_allocated() {
 fn a_reply_of_several_pieces_is_one_frame() {
     let (channel, mut client) = connected();
     channel.send(Outgoing {
-        pieces: vec![b"head".to_vec(), b"data".to_vec()],
+        pieces: vec![b"head".to_vec().into(), b"data".to_vec().into()],
         ..Outgoing::default()
     });
     assert_eq!(channel.flush(), Ok(true));
@@ -123,7 +123,7 @@ fn a_client_that_does_not_read_is_not_read_either() {
     let reply = vec![1u8; 1 << 20];
     for _ in 0..40 {
         channel.send(Outgoing {
-            pieces: vec![reply.clone()],
+            pieces: vec![reply.clone().into()],
             ..Outgoing::default()
         });
     }

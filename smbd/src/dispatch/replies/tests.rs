@@ -40,7 +40,7 @@ fn signed() -> Signature {
 fn with_data(data: &[u8]) -> Result<Response, NtStatus> {
     Ok(Response {
         body: vec![17, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        data: Data::Bytes(data.to_vec()),
+        data: Data::Bytes(data.to_vec().into()),
         ..Response::default()
     })
 }
