@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use proto::control::ConnectionKind;
-use proto::control::broker::{PassAnswer, Refusal};
+use proto::control::broker::{BindingConnection, PassAnswer, Refusal};
 use proto::control::child::{ChannelStatus, ChildStatus, Transport};
-use proto::smb2::{Dialect, Guid, NtStatus, SessionId};
+use proto::smb2::{Dialect, Guid, HEADER_SIZE, Header, NtStatus, SessionId};
 use shm::SystemError;
 
 use super::Child;
@@ -55,21 +55,51 @@ impl Child {
     /// has just ended takes it too: a client that reconnects must not find a closed door. `accepted`:
     /// how many were taken and are not served yet.
     pub(super) fn judge_pass(&self, accepted: usize, shutdown: bool) -> PassAnswer {
-        let connections = self.connections.borrow();
-        let unauthenticated = connections
-            .values()
-            .filter(|connection| !connection.is_authenticated())
-            .count()
-            + accepted;
+        let connections = self.connections.borrow().len() + accepted;
         if shutdown {
             PassAnswer::Refused(Refusal::Ending)
-        } else if connections.len() + accepted >= MAX_CONNECTIONS as usize {
+        } else if connections >= MAX_CONNECTIONS as usize {
             PassAnswer::Refused(Refusal::TooManyConnections)
-        } else if unauthenticated >= MAX_UNAUTHENTICATED {
+        } else if self.unauthenticated() + accepted >= MAX_UNAUTHENTICATED {
             PassAnswer::Refused(Refusal::TooManyUnauthenticated)
         } else {
             PassAnswer::Accepted
         }
+    }
+
+    /// Whether a connection to be bound is taken. Its request is signed with the session's key, so it is
+    /// no stranger's: the unauthenticated ones that are here already do not keep it out.
+    pub(super) fn judge_binding(
+        &self,
+        binding: &BindingConnection,
+        accepted: usize,
+        shutdown: bool,
+    ) -> PassAnswer {
+        let is_signed = Header::decode(&binding.request).is_ok_and(|header| {
+            let session = self.sessions.find(header.session_id);
+            let key = session.and_then(|session| session.signing_key.clone());
+            let split = binding.request.split_first_chunk::<HEADER_SIZE>();
+            header.is_signed()
+                && key
+                    .zip(split)
+                    .is_some_and(|(key, (head, rest))| key.verify(head, &[rest]))
+        });
+        match self.judge_pass(accepted, shutdown) {
+            _ if !is_signed => PassAnswer::Refused(Refusal::NoSession),
+            PassAnswer::Refused(Refusal::TooManyUnauthenticated)
+                if self.unauthenticated() + accepted < 2 * MAX_UNAUTHENTICATED =>
+            {
+                PassAnswer::Accepted
+            }
+            answer => answer,
+        }
+    }
+
+    fn unauthenticated(&self) -> usize {
+        let connections = self.connections.borrow();
+        let all = connections.values();
+        all.filter(|connection| !connection.is_authenticated())
+            .count()
     }
 
     /// Finds out whether this process serves the connection, and reads on if so. An error is the

@@ -13,7 +13,11 @@ use crate::stop_point;
 impl EventLoop {
     pub(super) fn judge_passed(&mut self, passed: PassedConnection) {
         stop_point::reach("owner-pass");
-        let answer = self.child.judge_pass(self.accepted.len(), self.shutdown);
+        let accepted = self.accepted.len();
+        let answer = match &passed.binding {
+            Some(binding) => self.child.judge_binding(binding, accepted, self.shutdown),
+            None => self.child.judge_pass(accepted, self.shutdown),
+        };
         match passed.binding {
             Some(_) => self.child.broker.answer_binding(passed.claim, answer),
             None => self.child.broker.answer(passed.claim, answer),

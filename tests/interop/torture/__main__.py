@@ -46,7 +46,7 @@ def main() -> int:
     smbtorture = Smbtorture(samba.stdout.strip())
     table = expectations.read()
     chosen = choose(arguments.names, table, smbtorture)
-    rounds = [Round(arguments, smbd, smbtorture, table, chosen).run() for _ in range(arguments.times)]
+    rounds = Run(arguments, smbd, smbtorture, table, chosen).run()
     if arguments.record:
         record(table, rounds[-1])
     return conclude(table, rounds, chosen)
@@ -99,8 +99,8 @@ def suite_of(test: str) -> str:
     return ".".join(test.split(".")[:2])
 
 
-class Round:
-    """Every chosen test once, over some servers with some shares each."""
+class Run:
+    """Every chosen test as often as asked, over some servers with some shares each."""
 
     def __init__(self, arguments, smbd, smbtorture, table, chosen):
         self.arguments, self.smbd, self.smbtorture, self.table = arguments, smbd, smbtorture, table
@@ -111,16 +111,20 @@ class Round:
         for test in chosen:
             if not omitted(test):
                 by_suite[suite_of(test)].append(test)
+        batches = []
         for suite, tests in sorted(by_suite.items(), key=lambda item: (item[0] not in LONG_SUITES, -len(item[1]))):
             size = 1 if suite in LONG_SUITES else BATCH
             for start in range(0, len(tests), size):
+                batches.append((suite, tests[start : start + size]))
+        self.rounds: list[dict[str, Result]] = [{} for _ in range(arguments.times)]
+        for results in self.rounds:
+            for suite, tests in batches:
                 queued = self.own_batches[suite] if suite in OWN_SERVERS else self.batches
-                queued.put((suite, tests[start : start + size]))
-        self.results: dict[str, Result] = {}
+                queued.put((results, tests))
         self.lock = threading.Lock()
         self.broken = None
 
-    def run(self) -> dict[str, Result]:
+    def run(self) -> list[dict[str, Result]]:
         jobs = min(self.arguments.jobs, self.batches.qsize())
         servers = []
         workers = []
@@ -149,32 +153,32 @@ class Round:
                     self.arguments.logs.mkdir(parents=True, exist_ok=True)
                     (self.arguments.logs / f"smbd-{number + 1}.log").write_text(server.log_path.read_text())
                 server.stop()
-        return self.results
+        return self.rounds
 
     def work(self, server: Server, share: str, batches: queue.Queue):
         try:
             while True:
-                _, tests = batches.get_nowait()
-                self.run_batch(server, share, tests)
+                results, tests = batches.get_nowait()
+                self.run_batch(server, share, results, tests)
         except queue.Empty:
             return
         except BaseException as error:  # the round raises it again
             self.broken = error
 
-    def run_batch(self, server: Server, share: str, tests: list[str]):
+    def run_batch(self, server: Server, share: str, results: dict[str, Result], tests: list[str]):
         limit_s = BATCH_LIMIT_S if len(tests) > 1 else TEST_LIMIT_S
-        self.note(self.smbtorture.run(server, share, tests, limit_s), tests)
+        self.note(self.smbtorture.run(server, share, tests, limit_s), results, tests)
         for test in tests:
-            if test not in self.results:
-                self.note(self.smbtorture.run(server, share, [test], TEST_LIMIT_S), [test])
-            if test not in self.results:
-                self.note([Result(test, "error", 0.0, "smbtorture gave no result")], [test])
+            if test not in results:
+                self.note(self.smbtorture.run(server, share, [test], TEST_LIMIT_S), results, [test])
+            if test not in results:
+                self.note([Result(test, "error", 0.0, "smbtorture gave no result")], results, [test])
 
-    def note(self, results: list[Result], tests: list[str]):
+    def note(self, found: list[Result], results: dict[str, Result], tests: list[str]):
         with self.lock:
-            for result in results:
+            for result in found:
                 if result.test in tests:
-                    self.results[result.test] = result
+                    results[result.test] = result
                     self.tell(result)
 
     def tell(self, result: Result):
@@ -224,7 +228,7 @@ def conclude(table: dict, rounds: list[dict[str, Result]], chosen: list[str]) ->
 
 
 def flakes(rounds: list[dict[str, Result]], chosen: list[str]) -> list[str]:
-    """Tests that ended now in this and now in that."""
+    """Tests that ended now like this and now like that."""
     found = []
     for test in chosen:
         words = collections.Counter(results[test].word for results in rounds if test in results)

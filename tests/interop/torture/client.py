@@ -37,9 +37,11 @@ class Result:
 
 
 def whole_name(name: str) -> str:
-    """smbtorture repeats the name of a suite that is a single test."""
+    """smbtorture repeats a test's own name, and its suite's where that is a single test."""
     parts = name.strip().split(".")
-    return ".".join(parts[:-1]) if len(parts) > 2 and parts[-1] == parts[-2] else ".".join(parts)
+    while len(parts) > 2 and parts[-1] == parts[-2]:
+        parts.pop()
+    return ".".join(parts)
 
 
 class Smbtorture:
@@ -47,6 +49,22 @@ class Smbtorture:
 
     def __init__(self, samba: str):
         self.program = [f"{samba}/run", "smbtorture"]
+        self.suites = self.names = None
+
+    def argument(self, test: str) -> str:
+        """What runs a test, but not the suite of its name."""
+        if self.suites is None:
+            listed = subprocess.run([*self.program, "--list-suites"], capture_output=True, text=True).stdout
+            self.suites = set(listed.split())
+        last = test.rsplit(".", 1)[-1]
+        return f"{test}.{last}" if test in self.suites and test + f".{last}" in self.listed() else test
+
+    def listed(self) -> set[str]:
+        if self.names is None:
+            listed = subprocess.run([*self.program, "--list"], capture_output=True, text=True).stdout
+            # Without the repetition of each test's own name.
+            self.names = {name.rsplit(".", 1)[0] for name in listed.split()}
+        return self.names
 
     def tests(self) -> list[str]:
         """Every SMB2 test it has."""
@@ -56,7 +74,7 @@ class Smbtorture:
 
     def run(self, server: Server, share: str, tests: list[str], limit_s: float) -> list[Result]:
         """One process for these tests. A test it did not come to has no result."""
-        command = [*self.program, f"//127.0.0.1/{share}", "-U", f"{USER}%{PASSWORD}", *OPTIONS, *tests]
+        command = [*self.program, f"//127.0.0.1/{share}", "-U", f"{USER}%{PASSWORD}", *OPTIONS, *map(self.argument, tests)]
         began = time.monotonic()
         process = subprocess.Popen(
             server.inside(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True

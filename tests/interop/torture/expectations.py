@@ -30,7 +30,5 @@ def read() -> dict[str, Expectation]:
 
 
 def write(rows: list[Expectation]):
-    with PATH.open("w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([row.suite, row.test, row.expected, row.reason] for row in rows)
+    lines = [COLUMNS] + [[row.suite, row.test, row.expected, " ".join(row.reason.split())] for row in rows]
+    PATH.write_text("".join("\t".join(line) + "\n" for line in lines))
