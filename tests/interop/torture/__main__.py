@@ -25,7 +25,10 @@ SHARES_PER_SERVER = 2
 BATCH_LIMIT_S = 240
 TEST_LIMIT_S = 120
 # Suites that want a server of their own, and what stands in its [global] section.
-OWN_SERVERS = {"smb2.session-require-signing": ["server signing = mandatory"]}
+OWN_SERVERS = {
+    "smb2.session-require-signing": ["server signing = mandatory"],
+    "smb2.secleak": ["map to guest = never"],
+}
 # Suites whose tests take long: each is a process of its own, and they begin first.
 LONG_SUITES = ("smb2.lease", "smb2.replay", "smb2.multichannel", "smb2.oplock", "smb2.dirlease", "smb2.notify",
                "smb2.durable-v2-open", "smb2.scan", "smb2.compound_find", "smb2.dir", "smb2.maxfid", "smb2.secleak")
