@@ -266,6 +266,47 @@ impl<'a> PipeWaitRequest<'a> {
     }
 }
 
+/// SRV_COPYCHUNK_COPY (MS-SMB2 2.2.31.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyChunkRequest {
+    pub source_key: [u8; 24],
+    pub chunks: Vec<CopyChunk>,
+}
+
+/// SRV_COPYCHUNK (MS-SMB2 2.2.31.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyChunk {
+    pub source_offset: u64,
+    pub target_offset: u64,
+    pub length: u32,
+}
+
+impl CopyChunkRequest {
+    /// ChunkCount is at most what the input has room for.
+    pub fn decode(input: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(input);
+        let source_key = reader.fixed::<[u8; 24]>("SourceKey")?;
+        let count = reader.u32("ChunkCount")?;
+        reader.skip(4, "Reserved")?;
+        let mut chunks = Vec::new();
+        for _ in 0..count {
+            let source_offset = reader.u64("SourceOffset")?;
+            let target_offset = reader.u64("TargetOffset")?;
+            let length = reader.u32("Length")?;
+            reader.skip(4, "Reserved")?;
+            chunks.push(CopyChunk {
+                source_offset,
+                target_offset,
+                length,
+            });
+        }
+        Ok(Self {
+            source_key: *source_key,
+            chunks,
+        })
+    }
+}
+
 records! {
     /// SRV_REQUEST_RESUME_KEY response (MS-SMB2 2.2.32.3).
     pub struct ResumeKeyResponse {
@@ -326,6 +367,27 @@ mod tests {
         );
         for length in 0..out.len() {
             assert!(NetworkInterface::decode_list(&out[..length]).is_err());
+        }
+    }
+
+    #[test]
+    fn copy_chunks_are_read_to_the_last_and_no_further() {
+        let mut input = vec![7; 24];
+        input.extend([2, 0, 0, 0, 0, 0, 0, 0]);
+        for number in 1..3u8 {
+            input.extend([number, 0, 0, 0, 0, 0, 0, 0, number + 4, 0, 0, 0, 0, 0, 0, 0]);
+            input.extend([0, number, 0, 0, 0, 0, 0, 0]);
+        }
+        let request = CopyChunkRequest::decode(&input).unwrap();
+        assert_eq!(request.source_key, [7; 24]);
+        let chunk = |number: u64| CopyChunk {
+            source_offset: number,
+            target_offset: number + 4,
+            length: number as u32 * 256,
+        };
+        assert_eq!(request.chunks, [chunk(1), chunk(2)]);
+        for length in 0..input.len() {
+            assert!(CopyChunkRequest::decode(&input[..length]).is_err());
         }
     }
 

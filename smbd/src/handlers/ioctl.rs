@@ -8,7 +8,7 @@ use proto::smb2::ioctl::{IoctlRequest, IoctlResponse};
 use proto::smb2::negotiate::Capabilities;
 use proto::smb2::{Dialect, FileId, NtStatus};
 
-use super::{Context, Response, malformed};
+use super::{Context, Response, malformed, server_copy};
 
 pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
     let request = IoctlRequest::decode(element).map_err(malformed)?;
@@ -32,6 +32,25 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             return Err(NtStatus::NOT_FOUND);
         }
         CtlCode::CREATE_OR_GET_OBJECT_ID => object_id(&request, cx)?,
+        CtlCode::SRV_REQUEST_RESUME_KEY => server_copy::resume_key(&request, cx)?,
+        CtlCode::SRV_COPYCHUNK | CtlCode::SRV_COPYCHUNK_WRITE => {
+            let reads_target = request.ctl_code == CtlCode::SRV_COPYCHUNK;
+            let (outcome, output) = server_copy::copy(&request, reads_target, cx).await?;
+            status = outcome;
+            output
+        }
+        CtlCode::GET_COMPRESSION => {
+            cx.open(request.file_id)?.disk()?;
+            // COMPRESSION_FORMAT_NONE (MS-FSCC 2.3.17).
+            vec![0; 2]
+        }
+        CtlCode::SET_COMPRESSION => {
+            cx.open(request.file_id)?.disk()?;
+            if request.input != [0; 2] {
+                return Err(NtStatus::NOT_SUPPORTED);
+            }
+            Vec::new()
+        }
         CtlCode::PIPE_TRANSCEIVE => {
             let open = cx.open(request.file_id)?;
             let answer = super::named_pipe::transceive(&open, &request, cx).await?;
@@ -146,6 +165,9 @@ fn network_interfaces(request: &IoctlRequest<'_>, cx: &Context) -> Result<Vec<u8
     });
     if !offered {
         return Err(NtStatus::NOT_SUPPORTED);
+    }
+    if request.file_id != FileId::RELATED {
+        return Err(NtStatus::INVALID_PARAMETER);
     }
     let interfaces: Vec<NetworkInterface> = cx
         .child

@@ -106,12 +106,17 @@ async fn try_lock(disk: &DiskOpen, wanted: &HeldLock, cx: &Context) -> Result<()
         if held.len() >= MAX_LOCKS {
             return Err(NtStatus::INSUFFICIENT_RESOURCES);
         }
-        // An open's own exclusive lock holds off its other locks, too (MS-FSA 2.1.5.8).
-        if held
-            .iter()
-            .any(|lock| lock.overlaps(wanted) && (lock.exclusive || wanted.exclusive))
-        {
+        // An open's own locks hold off its exclusive ones, too; shared ones it may stack upon any
+        // (MS-FSA 2.1.5.8).
+        let mut own = held.iter().filter(|lock| lock.overlaps(wanted));
+        if wanted.exclusive && own.next().is_some() {
             return Err(NtStatus::LOCK_NOT_GRANTED);
+        }
+        if own.any(|lock| lock.exclusive && lock.covers(wanted)) {
+            // The kernel keeps one kind a byte, and has the stronger one.
+            drop(held);
+            disk.locks.borrow_mut().push(*wanted);
+            return Ok(());
         }
     }
     let kind = if wanted.exclusive {
@@ -121,6 +126,19 @@ async fn try_lock(disk: &DiskOpen, wanted: &HeldLock, cx: &Context) -> Result<()
     };
     set(disk, kind, wanted, cx).await?;
     disk.locks.borrow_mut().push(*wanted);
+    if !wanted.exclusive {
+        // Where it reaches into an exclusive one of this open, that one holds.
+        let exclusive: Vec<HeldLock> = disk
+            .locks
+            .borrow()
+            .iter()
+            .filter(|lock| lock.exclusive && lock.overlaps(wanted))
+            .copied()
+            .collect();
+        for lock in &exclusive {
+            set(disk, Lock::Exclusive, lock, cx).await?;
+        }
+    }
     Ok(())
 }
 
@@ -142,7 +160,7 @@ async fn release(disk: &DiskOpen, lock: &HeldLock, cx: &Context) -> Result<(), N
         held.remove(position.ok_or(NtStatus::RANGE_NOT_LOCKED)?);
     }
     set(disk, Lock::Unlock, lock, cx).await?;
-    // The kernel has unlocked what other shared locks of this open still cover.
+    // The kernel has unlocked what other locks of this open still cover.
     let still_held: Vec<HeldLock> = disk
         .locks
         .borrow()
@@ -150,8 +168,13 @@ async fn release(disk: &DiskOpen, lock: &HeldLock, cx: &Context) -> Result<(), N
         .filter(|other| other.overlaps(lock))
         .copied()
         .collect();
-    for other in still_held {
-        set(disk, Lock::Shared, &other, cx).await?;
+    let (exclusive, shared): (Vec<_>, Vec<_>) =
+        still_held.into_iter().partition(|other| other.exclusive);
+    for other in &shared {
+        set(disk, Lock::Shared, other, cx).await?;
+    }
+    for other in &exclusive {
+        set(disk, Lock::Exclusive, other, cx).await?;
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ mod payload;
 mod query_directory;
 mod query_info;
 mod read;
+mod server_copy;
 mod session_binding;
 mod session_setup;
 mod set_info;

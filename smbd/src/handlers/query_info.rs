@@ -291,7 +291,10 @@ async fn security_information(
     if parts.contains(SecurityInformation::SACL) {
         disk.require_any(AccessMask::ACCESS_SYSTEM_SECURITY)?;
     }
-    disk.require_any(AccessMask::READ_CONTROL)?;
+    // Nothing asked for is nothing read (MS-SMB2 3.3.5.20.3).
+    if !parts.is_empty() {
+        disk.require_any(AccessMask::READ_CONTROL)?;
+    }
     let metadata = cx.metadata(open).await?;
     let bytes = security_descriptor::encode(&metadata, parts);
     if bytes.len() <= limit {

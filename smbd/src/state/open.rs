@@ -189,6 +189,12 @@ impl Open {
 }
 
 impl HeldLock {
+    /// Whether each byte of the other is one of this.
+    pub fn covers(&self, other: &HeldLock) -> bool {
+        let end = |lock: &HeldLock| u128::from(lock.offset) + u128::from(lock.length);
+        self.offset <= other.offset && end(other) <= end(self)
+    }
+
     /// Whether both have a byte in common.
     pub fn overlaps(&self, other: &HeldLock) -> bool {
         let last = |lock: &HeldLock| lock.offset.saturating_add(lock.length.saturating_sub(1));

@@ -22,6 +22,7 @@ use super::errno::status_of;
 use super::metadata::{Metadata, SETTABLE, StoredAttributes, proc_path};
 use super::name::SharePath;
 use super::share::{Found, Location, Share};
+use crate::sys::file;
 
 /// An open file or directory.
 #[derive(Debug)]
@@ -324,6 +325,50 @@ impl File {
             // A file system without locks has none that could conflict.
             _ => Ok(()),
         }
+    }
+
+    /// How long it is now.
+    pub fn end_of_file(&self) -> Result<u64, NtStatus> {
+        let found = rustix::fs::fstat(&self.descriptor).map_err(status_of)?;
+        Ok(found.st_size.try_into().unwrap_or(0))
+    }
+
+    /// Copies bytes into another file, or elsewhere in this one; says how many. The kernel does it
+    /// where it can.
+    pub fn copy_to(&self, to: &File, from: u64, at: u64, length: u32) -> Result<u32, NtStatus> {
+        let mut done = 0;
+        if self.key != to.key {
+            while done < length {
+                let (mut source, mut target) = (from + u64::from(done), at + u64::from(done));
+                let left = (length - done) as usize;
+                let copied = rustix::fs::copy_file_range(
+                    &self.descriptor,
+                    Some(&mut source),
+                    &to.descriptor,
+                    Some(&mut target),
+                    left,
+                );
+                match copied {
+                    Ok(0) => return Ok(done),
+                    Ok(count) => done += u32::try_from(count).unwrap_or(length - done),
+                    Err(Errno::INTR) => {}
+                    // Between these two the kernel can't.
+                    Err(
+                        Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF,
+                    ) => break,
+                    Err(error) => return Err(status_of(error)),
+                }
+            }
+        }
+        let bytes = file::read(
+            self.descriptor(),
+            Vec::new(),
+            length - done,
+            from + u64::from(done),
+        )
+        .map_err(status_of)?;
+        let written = file::write(to.descriptor(), &bytes, at + u64::from(done), false);
+        Ok(done + written.map_err(status_of)?)
     }
 
     /// Opens the directory again to read its entries from the start. As the user.

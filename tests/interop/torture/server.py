@@ -18,7 +18,6 @@ START_LIMIT_S = 30
 END_LIMIT_S = 10
 
 GLOBAL = """
-[global]
     server smb transports = tcp:445
     private dir = {folder}/private
     state directory = {folder}/state
@@ -26,6 +25,7 @@ GLOBAL = """
     passdb file = {folder}/users
     smbd:FSCTL_SMBTORTURE = yes
     map to guest = bad user
+    smb2 max trans = 8M
     failed logon delay = 0
 """
 
@@ -54,7 +54,11 @@ class Server:
             raise
 
     def _start(self, smbd, lines):
-        config = GLOBAL.format(folder=self.folder) + "".join(f"    {line}\n" for line in lines)
+        settings = [line.strip() for line in GLOBAL.format(folder=self.folder).splitlines() if line.strip()]
+        # A setting may stand once.
+        given = {line.split("=")[0].strip() for line in lines}
+        settings = [line for line in settings if line.split("=")[0].strip() not in given] + list(lines)
+        config = "[global]\n" + "".join(f"    {line}\n" for line in settings)
         for name in self.shares:
             path = self.folder / "shares" / name
             path.mkdir(parents=True)
