@@ -21,6 +21,7 @@ use shm::link::Datagram;
 
 use super::link::ControlLink;
 
+mod logons;
 mod opens;
 mod sessions;
 
@@ -302,39 +303,6 @@ impl Broker {
             owner.channels -= 1;
             state.send(&ToBroker::ChannelClosed);
         }
-    }
-
-    /// Asks when a user's proof may be judged; it counts as failed until [`Broker::logged_on`].
-    /// `None`: so much later that nobody would wait. `delay` is what a failure costs.
-    pub fn logon(
-        &self,
-        key: LogonKey,
-        delay: Duration,
-    ) -> impl Future<Output = Option<Duration>> + use<> {
-        let (reply, answer) = oneshot::channel();
-        let state = &mut *self.state.borrow_mut();
-        let attempt = AttemptId(state.next_attempt);
-        state.next_attempt += 1;
-        let delay_ms = milliseconds(delay);
-        state.send(&ToBroker::Logon {
-            attempt,
-            key,
-            delay_ms,
-        });
-        let pending = PendingLogon {
-            key,
-            delay_ms,
-            reply,
-        };
-        state.attempts.insert(attempt, pending);
-        answered(answer)
-    }
-
-    /// The proof was judged and is right: it cost nothing.
-    pub fn logged_on(&self, key: LogonKey, delay: Duration) {
-        let delay_ms = milliseconds(delay);
-        let message = ToBroker::LoggedOn { key, delay_ms };
-        self.state.borrow_mut().send(&message);
     }
 
     fn handle(
