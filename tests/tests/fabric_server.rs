@@ -96,3 +96,72 @@ fn reads_of_one_compound_may_need_more_memory_than_their_client_has() {
         client.rdma().unwrap().withdraw(memory).unwrap();
     }
 }
+
+/// MS-SMB2 3.3.4.1, 3.3.7.1: a request is answered on the channel it came by and on no other, and a
+/// channel that is lost with requests outstanding takes nothing of the session with it.
+#[test]
+fn a_channel_lost_with_requests_outstanding_leaves_the_session_to_the_other() {
+    const PIECE: u32 = 256 << 10;
+    const OUTSTANDING: u64 = 16;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::builder()
+        .share("share", "    read only = no")
+        .global("rdma allow unprotected payload = yes")
+        .on_fabric(folder.path())
+        .start_or_skip();
+    let Some(server) = server else {
+        return;
+    };
+    let address = "10.9.0.4".parse().unwrap();
+    Fabric::new(folder.path(), "client0", address).enter();
+    let offer = Offer::default();
+    let mut first = Connection::negotiate(connect(), offer.clone()).unwrap();
+    let session = first.log_on(USER, PASSWORD).unwrap();
+    // The session's own connection is lost first, then one after the other.
+    let mut others: Vec<Connection> = (0..3)
+        .map(|_| {
+            let mut channel = Connection::negotiate(connect(), offer.clone()).unwrap();
+            channel.bind(session, &first, USER, PASSWORD).unwrap();
+            channel
+        })
+        .collect();
+    let tree = first.tree_connect(session, "share").unwrap();
+    let options = OpenOptions::read_write();
+    let file = first.open(tree, "shared", options).unwrap();
+    let data: Vec<u8> = (0..PIECE).map(|index| (index % 249) as u8).collect();
+    let written = first.write_rdma(tree, file, 0, &data, Channel::RdmaV1, 1);
+    assert_eq!(written.unwrap(), PIECE);
+    let mut channel = first;
+    while !others.is_empty() {
+        (0..8).for_each(|_| channel.echo().unwrap());
+        let mut messages = Vec::new();
+        for _ in 0..OUTSTANDING {
+            let memory = channel.rdma().unwrap();
+            let memory = memory.expose(&vec![0; PIECE as usize], Access::RemoteWrite);
+            let descriptors = [memory.unwrap().descriptor];
+            let body = read_body(file, 0, PIECE, Channel::RdmaV1, &descriptors);
+            let header = channel.payload_header(Command::Read, tree, PIECE);
+            messages.push(channel.submit(header, &body).unwrap());
+        }
+        if others.len().is_multiple_of(2) {
+            // Once while some are answered already.
+            channel.wait(messages[0]).unwrap().check().unwrap();
+        }
+        drop(channel);
+        for other in &mut others {
+            (0..4).for_each(|_| other.echo().unwrap());
+            let read = other.read_rdma(tree, file, 0, PIECE, Channel::RdmaV1, 2);
+            assert!(read.unwrap() == data);
+            assert_eq!(
+                other.strays(),
+                0,
+                "a reply to a request of the lost channel"
+            );
+        }
+        channel = others.remove(0);
+    }
+    channel.close(tree, file).unwrap();
+    channel.log_off(session).unwrap();
+    let log = server.log();
+    assert!(!log.contains(" ERROR "), "{log}");
+}
