@@ -1,9 +1,14 @@
-//! The addresses this machine can be reached at, whether or not an RDMA device has them.
+//! The addresses this machine can be reached at, whether or not an RDMA device has them, and when to
+//! look again.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use rustix::io::Errno;
+use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 use shm::SystemError;
 
 /// An address of this machine.
@@ -38,6 +43,45 @@ pub(crate) fn local_addresses() -> Result<Vec<Local>, SystemError> {
         }
     }
     Ok(locals)
+}
+
+/// Sockets that become readable when links, addresses or devices come and go. Without one the
+/// gateway's own rhythm has to do.
+pub(crate) fn watch_changes() -> Vec<OwnedFd> {
+    // RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR (rtnetlink(7)); the kernel's own group of
+    // device events.
+    let wanted = [
+        (None, 0x1 | 0x10 | 0x100),
+        (Some(netlink::KOBJECT_UEVENT), 0x1),
+    ];
+    let sockets = wanted.map(|(protocol, groups)| watch(protocol, groups));
+    let watched = sockets.into_iter().filter_map(|socket| {
+        socket
+            .inspect_err(
+                |error| tracing::warn!(%error, "changes of devices or addresses are noticed late"),
+            )
+            .ok()
+    });
+    watched.collect()
+}
+
+fn watch(protocol: Option<Protocol>, groups: u32) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+    Ok(socket)
+}
+
+/// Reads what such a socket has to say, which is not looked at: what changed is read anew.
+pub(crate) fn drain(socket: &OwnedFd) {
+    let mut ignored = [0u8; 8192];
+    loop {
+        match rustix::io::read(socket, &mut ignored) {
+            // NOBUFS: something was lost, which says no less.
+            Ok(1..) | Err(Errno::INTR | Errno::NOBUFS) => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
 }
 
 fn is_usable(address: IpAddr) -> bool {

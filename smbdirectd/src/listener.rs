@@ -1,6 +1,6 @@
 //! A listener per address: RDMA has no wildcard that works for every device at once, and the port
-//! depends on the device's transport (MS-SMBD 2.1: 445, on iWARP 5445). The gateway rescans each
-//! second, so that addresses and devices may come and go; an address that fails is complained
+//! depends on the device's transport (MS-SMBD 2.1: 445, on iWARP 5445). The gateway rescans when
+//! the kernel says that addresses or devices came or went, and each second; an address that fails is complained
 //! about once, with what to do.
 
 use std::collections::{HashMap, HashSet};
@@ -64,6 +64,8 @@ pub struct Listeners {
     listeners: HashMap<IpAddr, Listener>,
     devices: HashMap<String, Rc<DeviceEntry>>,
     complained: HashSet<IpAddr>,
+    /// A listener went since the last rescan, with its device.
+    dropped: bool,
     next_token: u64,
 }
 
@@ -83,6 +85,7 @@ impl Listeners {
             listeners: HashMap::new(),
             devices: HashMap::new(),
             complained: HashSet::new(),
+            dropped: false,
             next_token: first_token,
         }
     }
@@ -119,6 +122,7 @@ impl Listeners {
             return;
         };
         self.listeners.remove(&address);
+        self.dropped = true;
         self.forget_unused(&device);
     }
 
@@ -137,6 +141,7 @@ impl Listeners {
                 return found;
             }
         };
+        found.changed = std::mem::take(&mut self.dropped);
         let gone: Vec<IpAddr> = self
             .listeners
             .keys()

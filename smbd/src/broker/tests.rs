@@ -10,6 +10,7 @@ use super::clients::{MAX_CONNECTIONS, SILENT, SLOW};
 use super::machine::{Action, Machine, RESTORE_LIMIT};
 
 mod files;
+mod process;
 mod restart;
 mod sessions;
 

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use proto::control::child::ToChild;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, netlink, socket_with};
 use shm::SystemError;
 
 use super::listeners::{self, Listener, advice};
@@ -22,6 +23,25 @@ impl Supervisor {
             while rustix::io::read(socket, &mut ignored).is_ok_and(|count| count > 0) {}
         }
         self.refresh_at.get_or_insert(Instant::now() + SETTLE);
+    }
+
+    /// An RDMA device came or went. While smbdirectd runs it notices by itself.
+    pub(super) fn on_devices(&mut self) {
+        let Some(socket) = &self.devices else {
+            return;
+        };
+        let mut event = [0u8; 8192];
+        let mut rdma = false;
+        while let Ok(length @ 1..) = rustix::io::read(socket, &mut event) {
+            let mut words = event
+                .get(..length)
+                .unwrap_or_default()
+                .split(|byte| *byte == 0);
+            rdma |= words.any(|word| word == b"SUBSYSTEM=infiniband");
+        }
+        if rdma {
+            self.refresh_at.get_or_insert(Instant::now() + SETTLE);
+        }
     }
 
     /// Reads the machine's addresses: what is listened on, what clients are told, whether there
@@ -103,20 +123,27 @@ impl Supervisor {
 /// A netlink socket that becomes readable when links or addresses change; without one the list of
 /// the start stays.
 pub(super) fn watch_addresses() -> Option<OwnedFd> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    // Without a protocol it is NETLINK_ROUTE's.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None);
-    // RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR (rtnetlink(7)).
-    let groups = 0x1 | 0x10 | 0x100;
-    let watched = socket.and_then(|socket| {
-        rustix::net::bind(&socket, &netlink::SocketAddrNetlink::new(0, groups))?;
-        Ok(socket)
-    });
-    match watched {
+    // RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR (rtnetlink(7)); without a protocol it is
+    // NETLINK_ROUTE's.
+    match watch(None, 0x1 | 0x10 | 0x100) {
         Ok(socket) => Some(socket),
         Err(error) => {
             tracing::warn!(%error, "changes of this machine's addresses are not noticed; restart smbd after one");
             None
         }
     }
+}
+
+/// A netlink socket that tells of devices that come and go.
+pub(super) fn watch_devices() -> Option<OwnedFd> {
+    watch(Some(netlink::KOBJECT_UEVENT), 0x1)
+        .inspect_err(|error| tracing::warn!(%error, "an RDMA device that comes later is noticed when addresses change"))
+        .ok()
+}
+
+fn watch(protocol: Option<Protocol>, groups: u32) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+    rustix::net::bind(&socket, &netlink::SocketAddrNetlink::new(0, groups))?;
+    Ok(socket)
 }

@@ -26,6 +26,8 @@ pub struct LocalAddress {
     pub address: IpAddr,
     pub if_index: u32,
     pub loopback: bool,
+    /// Its link has a carrier: who is told of it reaches it.
+    pub running: bool,
     /// Bits per second.
     pub speed: u64,
     /// It has several receive queues.
@@ -48,6 +50,7 @@ pub fn local_addresses() -> Result<Vec<LocalAddress>, SystemError> {
         Some(LocalAddress {
             if_index: read_number(&name, "ifindex").unwrap_or(0),
             loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
+            running: entry.flags.contains(InterfaceFlags::IFF_RUNNING),
             speed: read_number::<u64>(&name, "speed")
                 .map_or(UNKNOWN_SPEED, |megabits| megabits.saturating_mul(1_000_000)),
             rss: receive_queues(&name) > 1,
@@ -70,7 +73,8 @@ pub fn bound(local: &[LocalAddress], specs: &[InterfaceSpec]) -> Vec<IpAddr> {
     addresses
 }
 
-/// What clients are told (MS-SMB2 2.2.32.5): all but loopback, or what `interfaces` lists.
+/// What clients are told (MS-SMB2 2.2.32.5): all but loopback and links that are down, or what
+/// `interfaces` lists of them.
 pub fn offered(
     local: &[LocalAddress],
     specs: &[InterfaceSpec],
@@ -79,7 +83,7 @@ pub fn offered(
     let mut offered: BTreeMap<IpAddr, NetworkInterface> = BTreeMap::new();
     for found in local {
         let spec = spec(specs, found);
-        if spec.is_none() && (!specs.is_empty() || found.loopback) {
+        if !found.running || spec.is_none() && (!specs.is_empty() || found.loopback) {
             continue;
         }
         let gateway = rdma
@@ -145,6 +149,7 @@ mod tests {
             address: address.parse().unwrap(),
             if_index,
             loopback: name == "lo",
+            running: true,
             speed: 10_000_000_000,
             rss: false,
         }
@@ -212,6 +217,18 @@ mod tests {
         );
         let expected: [IpAddr; 2] = ["10.1.0.1".parse().unwrap(), "127.0.0.1".parse().unwrap()];
         assert_eq!(bound(&machine(), &specs), expected);
+    }
+
+    #[test]
+    fn a_link_without_a_carrier_is_not_offered() {
+        let mut machine = machine();
+        machine[1].running = false;
+        let addresses = |specs: &[InterfaceSpec]| -> Vec<String> {
+            let offered = offered(&machine, specs, &[rdma("10.0.0.1")]);
+            offered.iter().map(|one| one.address.to_string()).collect()
+        };
+        assert_eq!(addresses(&[]), ["10.1.0.1"]);
+        assert_eq!(addresses(&specs("eth0 eth1")), ["10.1.0.1"]);
     }
 
     #[test]

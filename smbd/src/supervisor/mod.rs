@@ -39,7 +39,7 @@ use crate::config::Config;
 use crate::sys::poll::{Interest, Poll, Ready};
 use crate::sys::privilege::{Account, set_limits};
 use crate::zygote::{reap_one, signals};
-use addresses::watch_addresses;
+use addresses::{watch_addresses, watch_devices};
 use children::Children;
 use listeners::Listener;
 use service::Service;
@@ -58,6 +58,7 @@ const BROKER: u64 = 3;
 const GATEWAY: u64 = 4;
 const ADDRESSES: u64 = 5;
 const STATUS: u64 = 6;
+const DEVICES: u64 = 7;
 /// Listeners are LISTENER + n, children CHILD + their number.
 const LISTENER: u64 = 1 << 32;
 const CHILD: u64 = 1 << 40;
@@ -73,6 +74,8 @@ pub struct Supervisor {
     signals: SignalFd,
     /// Tells that addresses changed; what changed is read anew.
     addresses: Option<OwnedFd>,
+    /// Tells that devices came or went.
+    devices: Option<OwnedFd>,
     refresh_at: Option<Instant>,
     listeners: BTreeMap<u64, Listener>,
     last_listener: u64,
@@ -134,6 +137,10 @@ impl Supervisor {
         if let Some(socket) = &addresses {
             poll.add(socket, ADDRESSES, Interest::Read)?;
         }
+        let devices = watch_devices();
+        if let Some(socket) = &devices {
+            poll.add(socket, DEVICES, Interest::Read)?;
+        }
         let status = StatusSocket::bind(&config.global.run_directory)?;
         poll.add(&status, STATUS, Interest::Read)?;
         let mut supervisor = Supervisor {
@@ -143,6 +150,7 @@ impl Supervisor {
             datagram: Datagram::new(),
             signals,
             addresses,
+            devices,
             refresh_at: None,
             listeners: BTreeMap::new(),
             last_listener: LISTENER,
@@ -224,6 +232,7 @@ impl Supervisor {
             BROKER => self.on_broker(),
             GATEWAY => self.on_gateway(),
             ADDRESSES => self.on_addresses(),
+            DEVICES => self.on_devices(),
             STATUS => self.on_status(),
             token if token >= CHILD => self.on_child(ChildId(token - CHILD), event),
             token => self.on_listener(token),

@@ -12,10 +12,10 @@ use proto::time::Timestamp;
 
 use super::connection::{Connection, NotAccepted};
 use super::ending::Ending;
-use super::{Entry, Gateway, GatewayError, kind, token};
+use super::{Entry, Gateway, GatewayError, SETTLE, UNSETTLED, kind, token};
 use crate::rdma::{CmEvent, CmEventKind, Identifier};
 
-/// How often addresses and devices are looked at again.
+/// How often addresses and devices are looked at again, without any news of them.
 const RESCAN: Duration = Duration::from_secs(1);
 /// A flood of refused connections is one log line in this time.
 const REFUSAL_LOG: Duration = Duration::from_secs(10);
@@ -43,6 +43,7 @@ impl Gateway {
                 } => self.accept(now, identifier, initiator_depth, responder_resources),
                 CmEventKind::DeviceRemoval | CmEventKind::AddressChanged => {
                     self.listeners.drop_listener(event.token);
+                    self.unsettled_until = now.saturating_add(UNSETTLED);
                     self.rescan_at = now;
                 }
                 _ => {}
@@ -202,7 +203,11 @@ impl Gateway {
 
     pub(super) fn rescan(&mut self, first: bool) {
         let now = self.now();
-        self.rescan_at = now.saturating_add(RESCAN);
+        let pause = match now < self.unsettled_until {
+            true => SETTLE,
+            false => RESCAN,
+        };
+        self.rescan_at = now.saturating_add(pause);
         let found = self.listeners.rescan();
         for text in found.problems {
             tracing::warn!("{text}");

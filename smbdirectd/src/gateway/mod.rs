@@ -11,7 +11,7 @@ mod send_queue;
 mod sink;
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use shm::SystemError;
 use shm::link::{Datagram, Link, LinkError, SocketLink};
 use slab::Slab;
 
+use crate::addresses::{drain, watch_changes};
 use crate::config::Limits;
 use crate::listener::Listeners;
 use crate::memory::Memory;
@@ -37,6 +38,10 @@ pub const SINK_MEMORY: u64 = sink::SLOT as u64 * sink::SLOTS as u64;
 
 /// How long connections may take to end at a shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(3);
+/// After news of a change the addresses and devices are looked at this often,
+const SETTLE: Duration = Duration::from_millis(100);
+/// for this long: a device that has come needs a moment until its addresses can be listened on.
+const UNSETTLED: Duration = Duration::from_millis(1500);
 /// Connections a status lists; the totals count all. A datagram holds as many.
 const STATUS_CONNECTIONS: usize = 512;
 /// Events taken at a time.
@@ -49,6 +54,7 @@ mod kind {
     pub const LISTENER: u64 = 3;
     pub const CONNECTION: u64 = 4;
     pub const RELAY: u64 = 5;
+    pub const CHANGES: u64 = 6;
 }
 
 /// Why the gateway ended.
@@ -90,6 +96,10 @@ pub struct Gateway {
     next_number: u64,
     started: Instant,
     rescan_at: Timestamp,
+    /// Say that addresses or devices changed.
+    changes: Vec<OwnedFd>,
+    /// Until then something may still follow from what changed.
+    unsettled_until: Timestamp,
     refusal_logged: Option<Timestamp>,
     shutdown_by: Option<Timestamp>,
 }
@@ -127,11 +137,16 @@ impl Gateway {
             next_number: 1,
             started: Instant::now(),
             rescan_at: Timestamp::ZERO,
+            changes: watch_changes(),
+            unsettled_until: Timestamp::ZERO,
             refusal_logged: None,
             shutdown_by: None,
         };
         gateway.watch(gateway.control.descriptor(), kind::CONTROL << 56, false)?;
         gateway.watch(gateway.channel.as_fd(), kind::MANAGER << 56, false)?;
+        for socket in &gateway.changes {
+            gateway.watch(socket.as_fd(), kind::CHANGES << 56, false)?;
+        }
         gateway.say(&FromGateway::Ready);
         gateway.rescan(true);
         Ok(gateway)
@@ -198,6 +213,11 @@ impl Gateway {
         match token >> 56 {
             kind::CONTROL => return self.handle_control(),
             kind::MANAGER => self.handle_manager(now)?,
+            kind::CHANGES => {
+                self.changes.iter().for_each(drain);
+                self.unsettled_until = now.saturating_add(UNSETTLED);
+                self.rescan_at = now.saturating_add(SETTLE).min(self.rescan_at);
+            }
             kind::CONNECTION => {
                 if let Some(index) = self.find(token) {
                     let entry = &mut self.connections[index];

@@ -313,7 +313,7 @@ impl Connection {
     }
 
     /// The key this connection signs a session's requests with.
-    pub(super) fn signing_key(&self, session: SessionId) -> Option<Arc<SigningKey>> {
+    pub fn signing_key(&self, session: SessionId) -> Option<Arc<SigningKey>> {
         self.keys.get(&session).cloned()
     }
 

@@ -72,6 +72,17 @@ impl Connection {
         let key = first
             .signing_key(session.id)
             .ok_or_else(|| ClientError::Local("a session without a key can't be bound".into()))?;
+        self.bind_with(session, key, user, password)
+    }
+
+    /// As [`Connection::bind`], with the key of a connection that is somewhere else.
+    pub fn bind_with(
+        &mut self,
+        session: Session,
+        key: Arc<SigningKey>,
+        user: &str,
+        password: &str,
+    ) -> Result<(), ClientError> {
         let credentials = Credentials::with_password(user, "WORKGROUP", password);
         let (bound, key) = self.authenticate(credentials, Some((session.id, key)))?;
         if bound.id != session.id {

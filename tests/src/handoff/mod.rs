@@ -1,6 +1,7 @@
 //! Handoffs: a whole server on the simulated fabric, and clients that reach it over TCP and over SMB
 //! Direct. `tests/tests/handoff.rs` plays each case once, `./x soak handoff` as often as asked.
 
+pub mod connections;
 pub mod deaths;
 mod stage;
 mod stop_points;

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::stop_points::StopPoints;
 use crate::client::{ClientError, Connection, Offer};
 use crate::hazards::{Ground, Scene};
-use crate::server::Server;
+use crate::server::{Server, ServerBuilder};
 
 pub use crate::hazards::guid;
 
@@ -31,9 +31,14 @@ pub struct Stage {
 impl Stage {
     /// Starts it and waits until it listens. `None`, noted as a skip, where it cannot run.
     pub fn start() -> Option<Stage> {
+        Stage::start_as(Server::builder())
+    }
+
+    /// As [`Stage::start`], with more in the configuration.
+    pub fn start_as(builder: ServerBuilder) -> Option<Stage> {
         let fabric = tempfile::tempdir().expect("a temporary folder");
         let stop_points = StopPoints::new();
-        let builder = Server::builder()
+        let builder = builder
             .share("share", "    read only = no")
             .environment("SMBDIRECT_STOP_POINTS", stop_points.path());
         let scene = Scene::start_as(builder, Ground::Fabric(fabric.path().to_owned()))?;
@@ -46,12 +51,24 @@ impl Stage {
 
     /// A connection on which the usual things are negotiated under this ClientGuid.
     pub fn connect(&self, way: Way, client_guid: Guid) -> Result<Connection, ClientError> {
-        let offer = Offer {
+        self.connect_from(way, 1, client_guid)
+    }
+
+    /// The same, from one of many hosts.
+    pub fn connect_from(
+        &self,
+        way: Way,
+        host: u8,
+        client_guid: Guid,
+    ) -> Result<Connection, ClientError> {
+        let mut connection = match way {
+            Way::Tcp => self.scene.connect_tcp_from([127, 0, 1, host].into())?,
+            Way::Rdma => self.scene.connect_rdma(host)?,
+        };
+        connection.exchange_negotiate(Offer {
             client_guid,
             ..Offer::default()
-        };
-        let mut connection = self.open(way)?;
-        connection.exchange_negotiate(offer)?;
+        })?;
         Ok(connection)
     }
 

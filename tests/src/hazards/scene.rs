@@ -1,6 +1,7 @@
 //! The server at play: started on its ground, asked for its status, counted, ended.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,12 @@ impl Scene {
     /// A TCP connection on which nothing was said yet.
     pub fn connect_tcp(&self) -> Result<Connection, ClientError> {
         Ok(Connection::new(Tcp::connect(self.server.address())?))
+    }
+
+    /// The same, from an address of this machine.
+    pub fn connect_tcp_from(&self, local: Ipv4Addr) -> Result<Connection, ClientError> {
+        let transport = Tcp::connect_from(local, self.server.address())?;
+        Ok(Connection::new(transport))
     }
 
     /// An SMB Direct connection, from a host of this number, on which nothing was said yet.

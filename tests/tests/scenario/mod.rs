@@ -63,5 +63,6 @@ fn guest(scenario: &str) -> Option<GuestBuilder> {
 #[track_caller]
 fn check(scenario: &str, outcome: &Outcome) {
     outcome.assert_succeeded();
+    println!("{}", outcome.output);
     assert!(outcome.output.contains(&format!("{scenario}: ok")));
 }

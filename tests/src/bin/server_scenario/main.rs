@@ -5,6 +5,7 @@
 
 mod copies;
 mod deaths;
+mod interfaces;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "killed-channels",
         deaths::a_mount_of_two_channels_comes_back,
     ),
+    ("interfaces", interfaces::answers_follow_every_change),
     ("copies", copies::payload_is_not_copied),
 ];
 
