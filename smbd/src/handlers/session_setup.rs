@@ -58,16 +58,12 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     let bound = match binds {
         false => None,
         true if cx.child.sessions.find(cx.header.session_id).is_none() => {
-            return Err(session_binding::pass_on(element, cx).await);
+            let status = session_binding::pass_on(element, cx).await;
+            return Err(refuse_binding(cx, status).await);
         }
         true => match session_binding::check(element, cx, negotiated) {
             Ok(session) => Some(session),
-            Err(status) => {
-                if !cx.connection.is_authenticated() {
-                    logon::hold(cx, BINDING_PAUSE).await;
-                }
-                return Err(status);
-            }
+            Err(status) => return Err(refuse_binding(cx, status).await),
         },
     };
     let (id, logon) = find_logon(cx, bound)?;
@@ -85,6 +81,14 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
     let mut response = outcome?;
     response.header.session = Some(id);
     Ok(response)
+}
+
+/// Not at once, where nobody has logged on.
+async fn refuse_binding(cx: &Context, status: NtStatus) -> NtStatus {
+    if !cx.connection.is_authenticated() && !cx.connection.is_handed_over() {
+        logon::hold(cx, BINDING_PAUSE).await;
+    }
+    status
 }
 
 async fn step(
