@@ -9,6 +9,7 @@ pub mod extents;
 pub mod link;
 pub mod region;
 pub mod ring;
+pub mod scheduling;
 pub mod wakeup;
 
 pub use error::SystemError;

@@ -93,6 +93,12 @@ impl Datagram {
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.length]
     }
+
+    /// Whether the sender may have had more to say than one datagram takes. After any other one there
+    /// is most likely none, and to ask would cost as much as to be woken by it.
+    pub fn is_full(&self) -> bool {
+        self.length >= BATCH
+    }
 }
 
 impl Default for Datagram {

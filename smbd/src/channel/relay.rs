@@ -135,15 +135,14 @@ impl Channel for RelayChannel {
                 if state.reading == Reading::Nothing && !state.closing && state.end.is_none() {
                     break;
                 }
-                let before = messages.len();
                 match state.receive(&mut messages) {
                     Ok(false) => break,
                     Ok(true) if state.reading == Reading::OneMessage && !messages.is_empty() => {
                         state.reading = Reading::Nothing;
                     }
-                    // A client at ease sends one at a time: the next wakes the loop again.
-                    Ok(true) if messages.len() == before + 1 && !state.closing => break,
-                    Ok(true) => {}
+                    Ok(true) if state.may_have_more() => {}
+                    // The next wakes the loop again.
+                    Ok(true) => break,
                     Err(error) => {
                         state.lost();
                         outcome = Err(error);

@@ -80,11 +80,15 @@ impl EventLoop {
                 "small writes may exceed a quota: a capability can't be given up ({errno})"
             );
         }
+        if let Err(error) = shm::scheduling::gather_work() {
+            tracing::warn!("requests of one client may be slower than they need be: {error}");
+        }
         let executor = LocalPool::new();
         let child = Rc::new(Child {
             identity: ServerIdentity::of(&start.config),
             config: start.config,
             pool: Pool::start(Pool::default_threads())?,
+            transfers: Default::default(),
             broker: Broker::new(start.broker),
             supervisor: Supervisor::new(start.supervisor),
             interfaces: Default::default(),
@@ -126,9 +130,10 @@ impl EventLoop {
         loop {
             self.finish_turn();
             if self.served.is_empty() && self.accepted.is_empty() {
-                let since = *idle_since.get_or_insert_with(Instant::now);
+                let now = self.child.timers.now();
+                let since = *idle_since.get_or_insert(now);
                 let tasks = self.child.tasks.get();
-                if tasks == 0 || since.elapsed() > TASKS_LIMIT {
+                if tasks == 0 || now.duration_since(since) > TASKS_LIMIT {
                     if tasks > 0 {
                         tracing::warn!(tasks, "ending although requests are still under way");
                     }
@@ -143,12 +148,12 @@ impl EventLoop {
                 tracing::error!(%error, "the loop can't wait for events");
                 return 1;
             }
+            let now = Instant::now();
+            self.child.timers.fire(now);
             for event in &ready {
                 self.handle(*event);
             }
             self.take_unread();
-            let now = Instant::now();
-            self.child.timers.fire(now);
             self.child.buffers.expire(now);
             if !ready.is_empty() {
                 self.active_since_relaxed = Some(now);
@@ -178,7 +183,11 @@ impl EventLoop {
     fn finish_turn(&mut self) {
         self.take_accepted();
         self.executor.run_until_stalled();
-        let now = Instant::now();
+        if !self.child.transfers.is_empty() {
+            self.child.transfers.run();
+            self.executor.run_until_stalled();
+        }
+        let now = self.child.timers.now();
         let tokens: Vec<u64> = self.served.keys().copied().collect();
         for token in tokens {
             self.settle(token, now);
@@ -264,12 +273,13 @@ impl EventLoop {
         let token = FIRST_CONNECTION + connection.id;
         self.poll
             .add(connection.channel.descriptor(), token, Interest::Read)?;
+        let now = self.child.timers.now();
         self.served.insert(
             token,
             Served {
                 connection: Rc::clone(connection),
-                since: Instant::now(),
-                last_heard: Instant::now(),
+                since: now,
+                last_heard: now,
                 heard_from: false,
                 interest: Interest::Read,
                 unsent: false,
@@ -415,13 +425,14 @@ impl EventLoop {
         self.child.supervisor.flush();
     }
 
+    /// Counted from the start of the turn: a wait that is too long by a turn harms nobody.
     fn timeout(&self) -> Option<Duration> {
-        let now = Instant::now();
+        let now = self.child.timers.now();
         let unread = self
             .served
             .values()
             .any(|served| served.connection.channel.has_unread() && served.connection.wants_read());
-        if unread {
+        if unread || !self.child.transfers.is_empty() {
             return Some(Duration::ZERO);
         }
         let deadtime = deadtime(&self.child.config.global);

@@ -29,6 +29,7 @@ use crate::messaging::{Broker, Supervisor};
 use crate::state::{Connection, Oplocks, Sessions};
 use crate::stop_point;
 use crate::sys::pool::Pool;
+use crate::vfs::Transfers;
 
 pub use identity::{ServerIdentity, now};
 pub use timers::{Sleep, Timers};
@@ -58,6 +59,8 @@ pub struct Child {
     pub config: Arc<Config>,
     /// Threads for blocking calls.
     pub pool: Pool,
+    /// File calls that need no thread.
+    pub transfers: Transfers,
     /// Share modes and the ClientGuid table.
     pub broker: Broker,
     /// The supervisor.

@@ -1,8 +1,9 @@
 //! Timers of the loop: futures that resolve at a time, and when the next one does.
 //!
 //! Only tasks of the loop's thread sleep here; the loop asks for the next deadline before it
-//! waits and calls [`Timers::fire`] after. A dropped sleep leaves nothing behind but a stale
-//! heap entry, discarded when its time comes.
+//! waits and calls [`Timers::fire`] after, once a turn: that is the only reading of the clock that
+//! a request needs. A dropped sleep leaves nothing behind but a stale heap entry, discarded when
+//! its time comes.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -12,8 +13,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// All sleeps of the process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Timers {
+    /// When this turn of the loop began.
+    now: Cell<Instant>,
     deadlines: RefCell<BinaryHeap<Reverse<(Instant, u64)>>>,
     sleepers: RefCell<HashMap<u64, Waker>>,
     last: Cell<u64>,
@@ -28,12 +31,28 @@ pub struct Sleep<'a> {
     number: Option<u64>,
 }
 
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers {
+            now: Cell::new(Instant::now()),
+            deadlines: RefCell::default(),
+            sleepers: RefCell::default(),
+            last: Cell::default(),
+        }
+    }
+}
+
 impl Timers {
+    /// When this turn of the loop began.
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
     /// Resolves `duration` from now.
     pub fn sleep(&self, duration: Duration) -> Sleep<'_> {
         Sleep {
             timers: self,
-            deadline: Instant::now() + duration,
+            deadline: self.now() + duration,
             number: None,
         }
     }
@@ -51,8 +70,9 @@ impl Timers {
         None
     }
 
-    /// Wakes every sleep that has ended by `now`.
+    /// A turn begins: wakes every sleep that has ended by `now`.
     pub fn fire(&self, now: Instant) {
+        self.now.set(now);
         loop {
             let mut deadlines = self.deadlines.borrow_mut();
             match deadlines.peek() {
@@ -75,7 +95,7 @@ impl Future for Sleep<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if Instant::now() >= self.deadline {
+        if self.timers.now() >= self.deadline {
             return Poll::Ready(());
         }
         let number = match self.number {

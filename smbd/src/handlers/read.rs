@@ -93,12 +93,11 @@ impl Range {
             .try_reserve_exact(size)
             .map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
         Piece::make_room(&mut buffer);
-        match self
-            .file
-            .read_at_once(&mut buffer, self.length, self.offset)
-        {
-            Some(outcome) => outcome.and_then(|()| then(Piece::behind_room(buffer))),
-            None => {
+        let transfers = &cx.child.transfers;
+        let at_once = transfers.read(&self.file, buffer, self.length, self.offset);
+        match at_once.await {
+            (buffer, Some(outcome)) => outcome.and_then(|_| then(Piece::behind_room(buffer))),
+            (mut buffer, None) => {
                 buffer.truncate(Piece::ROOM);
                 let read = move || {
                     let (length, offset) = (self.length, self.offset);
@@ -121,7 +120,9 @@ impl Range {
         let (length, offset) = (self.length, self.offset);
         let payload = cx.connection.channel.payload(length).await?;
         let slice = payload.slice();
-        let count = match self.file.read_payload_at_once(&slice, length, offset) {
+        let transfers = &cx.child.transfers;
+        let at_once = transfers.read_payload(&self.file, &slice, length, offset);
+        let count = match at_once.await {
             Some(outcome) => outcome?,
             None => {
                 // The extent stays this task's until the job is back, whatever becomes of the

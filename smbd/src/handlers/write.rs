@@ -96,11 +96,20 @@ struct Write {
 impl Write {
     /// What lies in the message.
     async fn message(self, data: &[u8], cx: &Context) -> Result<(), NtStatus> {
-        let done = self.at_once(data, cx)?;
+        // Whoever writes holds the message: nothing is copied.
+        let share = |part| Message::share(&cx.message, part).ok_or(NtStatus::INTERNAL_ERROR);
+        let done = match self.durable {
+            true => 0,
+            false => {
+                let (bytes, user) = (share(data)?, &cx.tree()?.identity);
+                let transfers = &cx.child.transfers;
+                transfers
+                    .write(&self.file, bytes, self.offset, user)
+                    .await?
+            }
+        };
         if (done as usize) < data.len() {
-            let rest = data.get(done as usize..).unwrap_or_default();
-            // The job holds the message: nothing is copied.
-            let bytes = Message::share(&cx.message, rest).ok_or(NtStatus::INTERNAL_ERROR)?;
+            let bytes = share(data.get(done as usize..).unwrap_or_default())?;
             let length = data.len() as u64;
             cx.as_user(move || self.rest(&bytes, done, length)).await?;
         }
@@ -119,7 +128,10 @@ impl Write {
             true => Ok(0),
             false => {
                 let user = &cx.tree()?.identity;
-                opened.write_payload_at_once(&slice, length, offset, user)
+                let transfers = &cx.child.transfers;
+                transfers
+                    .write_payload(&opened, &slice, length, offset, user)
+                    .await
             }
         };
         // What was written in part is written again: an extent is named from its start.
@@ -161,7 +173,13 @@ impl Write {
             && let Some(open) = open.take()
         {
             open(&mut bytes)?;
-            done = self.at_once(&bytes, cx)?;
+            if !self.durable {
+                let user = &cx.tree()?.identity;
+                let transfers = &cx.child.transfers;
+                (done, bytes) = transfers
+                    .write_private(&self.file, bytes, self.offset, user)
+                    .await?;
+            }
         }
         if done < length {
             let write = move || {
@@ -177,16 +195,6 @@ impl Write {
         cx.child.buffers.put(bytes);
         drop(payload);
         Ok(())
-    }
-
-    /// As much of `bytes` as need not wait.
-    fn at_once(&self, bytes: &[u8], cx: &Context) -> Result<u32, NtStatus> {
-        match self.durable {
-            true => Ok(0),
-            false => self
-                .file
-                .write_at_once(bytes, self.offset, &cx.tree()?.identity),
-        }
     }
 
     /// The rest of `length` bytes, of which `done` are written, on a thread of the pool.

@@ -1,7 +1,7 @@
 //! File calls on open descriptors: payload straight into and out of the child's region by raw
 //! iovecs, and private buffers without zeroing them first.
 //!
-//! Called on pool threads. A short transfer goes on until the end of the file, an error or the
+//! Called on pool threads, the calls that do not wait on the loop's. A short transfer goes on until the end of the file, an error or the
 //! whole length; EINTR is retried. Offsets and lengths are checked by the handlers.
 
 use std::mem::MaybeUninit;
@@ -103,12 +103,23 @@ pub enum AtOnce {
     Part(u32),
 }
 
-/// As [`read`], as far as it need not wait. OPNOTSUPP where the file system can't tell.
+impl AtOnce {
+    /// How much that is.
+    pub fn count(self) -> u32 {
+        match self {
+            AtOnce::Whole(count) | AtOnce::Part(count) => count,
+        }
+    }
+}
+
+/// As [`read`], as far as it need not wait, which `flags` tells the kernel. OPNOTSUPP where the file
+/// system knows none of them.
 pub fn read_at_once(
     file: BorrowedFd<'_>,
     bytes: &mut Vec<u8>,
     length: u32,
     offset: u64,
+    flags: ReadWriteFlags,
 ) -> Result<AtOnce, Errno> {
     bytes
         .try_reserve_exact(length as usize)
@@ -120,33 +131,51 @@ pub fn read_at_once(
                 iov_len: room.len(),
             };
             // SAFETY: the iovec is `room`, which is this call's alone to write to.
-            unsafe { read_without_wait(file, &raw const iovec, offset.wrapping_add(done.into())) }
+            unsafe {
+                read_once(
+                    file,
+                    &raw const iovec,
+                    offset.wrapping_add(done.into()),
+                    flags,
+                )
+            }
         })
     })
 }
 
-/// As [`read_into_payload`], as far as it need not wait. OPNOTSUPP where the file system can't
-/// tell.
+/// As [`read_into_payload`], likewise.
 pub fn read_payload_at_once(
     file: BorrowedFd<'_>,
     payload: &PayloadSlice,
     length: u32,
     offset: u64,
+    flags: ReadWriteFlags,
 ) -> Result<AtOnce, Errno> {
     at_once(length, |done, left| {
         let iovec = part_of(payload, done, left)?;
         // SAFETY: as in `read_into_payload`.
-        unsafe { read_without_wait(file, &raw const iovec, offset.wrapping_add(done.into())) }
+        unsafe {
+            read_once(
+                file,
+                &raw const iovec,
+                offset.wrapping_add(done.into()),
+                flags,
+            )
+        }
     })
 }
 
-/// As [`write`], not durable, as far as it need not wait. OPNOTSUPP where the file system can't
-/// tell.
-pub fn write_at_once(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> Result<AtOnce, Errno> {
+/// As [`write`], not durable, likewise.
+pub fn write_at_once(
+    file: BorrowedFd<'_>,
+    bytes: &[u8],
+    offset: u64,
+    flags: ReadWriteFlags,
+) -> Result<AtOnce, Errno> {
     at_once(bytes.len() as u32, |done, _| {
         let rest = bytes.get(done as usize..).unwrap_or_default();
         let at = offset + u64::from(done);
-        retry(|| pwritev2(file, &[IoSlice::new(rest)], at, ReadWriteFlags::NOWAIT))
+        retry(|| pwritev2(file, &[IoSlice::new(rest)], at, flags))
     })
 }
 
@@ -156,16 +185,22 @@ pub fn write_payload_at_once(
     payload: &PayloadSlice,
     length: u32,
     offset: u64,
+    flags: ReadWriteFlags,
 ) -> Result<AtOnce, Errno> {
     at_once(length, |done, left| {
         let iovec = part_of(payload, done, left)?;
         retry(|| {
             let at = offset.wrapping_add(done.into()) as libc::off_t;
             // SAFETY: as in `write_from_payload`.
-            let count = unsafe {
-                libc::pwritev2(file.as_raw_fd(), &raw const iovec, 1, at, libc::RWF_NOWAIT)
-            };
-            counted(count)
+            counted(unsafe {
+                libc::pwritev2(
+                    file.as_raw_fd(),
+                    &raw const iovec,
+                    1,
+                    at,
+                    flags.bits() as libc::c_int,
+                )
+            })
         })
     })
 }
@@ -191,10 +226,11 @@ fn at_once(
 
 /// # Safety
 /// The iovec's memory is valid, and for the kernel to write to during the call.
-unsafe fn read_without_wait(
+unsafe fn read_once(
     file: BorrowedFd<'_>,
     iovec: *const libc::iovec,
     offset: u64,
+    flags: ReadWriteFlags,
 ) -> Result<usize, Errno> {
     retry(|| {
         // SAFETY: the caller answers for the iovec.
@@ -204,7 +240,7 @@ unsafe fn read_without_wait(
                 iovec,
                 1,
                 offset as libc::off_t,
-                libc::RWF_NOWAIT,
+                flags.bits() as libc::c_int,
             )
         })
     })
@@ -332,12 +368,12 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         write(file.as_fd(), &[5; 5000], 0, false).unwrap();
         let mut bytes = Vec::new();
-        match read_at_once(file.as_fd(), &mut bytes, 8000, 1000) {
+        match read_at_once(file.as_fd(), &mut bytes, 8000, 1000, ReadWriteFlags::NOWAIT) {
             Ok(AtOnce::Whole(count)) => assert_eq!((count, bytes), (4000, vec![5; 4000])),
             Err(Errno::OPNOTSUPP) => eprintln!("skipped: this file system can't read so"),
             other => panic!("{other:?}"),
         }
-        match write_at_once(file.as_fd(), &[6; 3000], 4000) {
+        match write_at_once(file.as_fd(), &[6; 3000], 4000, ReadWriteFlags::NOWAIT) {
             Ok(AtOnce::Whole(3000)) => {
                 assert_eq!(
                     read(file.as_fd(), Vec::new(), 9999, 4000).unwrap(),

@@ -1,13 +1,14 @@
 //! The identity of one pool thread: whose rights its file calls have.
 //!
 //! Only [`super::pool`] switches, before a job, and only when the thread has another identity. The
-//! loop's thread stays the server, but for the file-system user of one call at a time
-//! ([`as_file_user`]).
+//! loop's thread stays the server, but for the file-system user of calls made together
+//! ([`FileUser`]).
 //! Raw system calls: glibc's own would change every thread of the process. Real and saved user
 //! id stay 0 so that the next job can switch again; the effective one (and with it the
 //! file-system one) is the user's, and the kernel empties the effective capabilities with it. A
 //! half-made switch would run a file call as the wrong user, so a failed one ends the process.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use rustix::fs::Mode;
@@ -72,40 +73,57 @@ impl RunAs {
     }
 }
 
-/// Makes a call that waits for nothing, on a descriptor that is open already, for a user: blocks kept
-/// for root and set-user-id bits are as in a call by the user. The thread is the server's again
-/// afterwards, even if the call panics. Quotas bind it only after [`give_up_resources`].
-///
-/// # Aborts
-/// When the kernel refuses either switch.
-pub fn as_file_user<R>(user: &Identity, call: impl FnOnce() -> R) -> R {
-    struct Back(u32);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            let was = set_file_user(0);
-            if was != self.0 {
-                tracing::error!(
-                    "a file call for user {} was made by user {was}; the process ends, its client \
-                     reconnects",
-                    self.0
-                );
-                std::process::abort();
-            }
-        }
-    }
-    if user.uid == 0 {
-        return call();
-    }
-    let was = set_file_user(user.uid);
-    if was != 0 {
-        tracing::error!("user {was} was left behind by a file call; the process ends");
-        std::process::abort();
-    }
-    let _back = Back(user.uid);
-    call()
+/// Whose calls on open descriptors the calling thread makes: blocks kept for root and set-user-id
+/// bits are as in a call by the user. The thread is the server's again when this is dropped, even by
+/// a panic. Quotas bind it only after [`give_up_resources`].
+#[derive(Debug)]
+pub struct FileUser {
+    uid: u32,
+    /// It belongs to its thread.
+    _thread: PhantomData<*const ()>,
 }
 
-/// Takes from the calling thread, which is to call [`as_file_user`], the right to exceed quotas.
+impl FileUser {
+    /// The server itself.
+    pub fn server() -> FileUser {
+        FileUser {
+            uid: 0,
+            _thread: PhantomData,
+        }
+    }
+
+    /// What follows is the user's; no system call if it was already.
+    ///
+    /// # Aborts
+    /// When the kernel refuses, which the next switch shows.
+    pub fn switch_to(&mut self, user: &Identity) {
+        self.become_user(user.uid);
+    }
+
+    fn become_user(&mut self, uid: u32) {
+        if self.uid == uid {
+            return;
+        }
+        let was = set_file_user(uid);
+        if was != self.uid {
+            tracing::error!(
+                "a file call for user {} was made by user {was}; the process ends, its client \
+                 reconnects",
+                self.uid
+            );
+            std::process::abort();
+        }
+        self.uid = uid;
+    }
+}
+
+impl Drop for FileUser {
+    fn drop(&mut self) {
+        self.become_user(0);
+    }
+}
+
+/// Takes from the calling thread, which is to be a [`FileUser`], the right to exceed quotas.
 pub fn give_up_resources() -> Result<(), Errno> {
     let mut sets = rustix::thread::capabilities(None)?;
     sets.effective
@@ -266,11 +284,18 @@ mod tests {
         rustix::io::write(&file, b"y").unwrap();
         assert_eq!(mode(), 0o4755, "root's writes leave it");
         let before = status_line("CapEff:");
-        as_file_user(&somebody, || rustix::io::write(&file, b"y").unwrap());
+        let mut writer = FileUser::server();
+        writer.switch_to(&somebody);
+        rustix::io::write(&file, b"y").unwrap();
+        drop(writer);
         assert_eq!(mode(), 0o755);
         assert_eq!(status_line("CapEff:"), before);
-        let panicked =
-            std::panic::catch_unwind(|| as_file_user(&somebody, || panic!("on purpose")));
+        let panicked = std::panic::catch_unwind(|| {
+            FileUser::server().switch_to(&somebody);
+            let mut writer = FileUser::server();
+            writer.switch_to(&somebody);
+            panic!("on purpose");
+        });
         assert!(panicked.is_err());
         assert_eq!(status_line("CapEff:"), before);
         thread::spawn(move || {

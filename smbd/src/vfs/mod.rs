@@ -17,6 +17,7 @@ pub mod security_descriptor;
 pub mod share;
 pub mod volume;
 
+pub use at_once::Transfers;
 pub use file::{File, Lock};
 pub use metadata::Metadata;
 pub use name::SharePath;

@@ -89,6 +89,11 @@ impl State {
         outcome
     }
 
+    /// Whether another datagram is likely to be there behind the one just received.
+    pub(super) fn may_have_more(&self) -> bool {
+        self.closing || self.datagram.as_ref().is_some_and(Datagram::is_full)
+    }
+
     pub(super) fn take(
         &mut self,
         bytes: &[u8],

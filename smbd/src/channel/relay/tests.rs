@@ -3,6 +3,7 @@ use futures::task::LocalSpawnExt;
 use proto::relay::{
     Attached, Body, Hello, OperationId, Outcome, RegionRange, ToChild, ToGatewayRecords,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shm::link::Datagram;
 use shm::link::pair;
 use shm::region::Region;
@@ -147,11 +148,19 @@ fn attached(region: &Rc<SharedRegion>) -> (RelayChannel, Gateway) {
     (channel, gateway)
 }
 
+/// As the loop does: as long as there is something to read and the channel wants it.
 fn receive(channel: &RelayChannel) -> Result<Vec<Vec<u8>>, ChannelError> {
     let mut messages = Vec::new();
-    channel
-        .receive(&mut |message| messages.push(message))
-        .map(|()| messages)
+    while channel.wants_read() && is_readable(channel) {
+        channel.receive(&mut |message| messages.push(message))?;
+    }
+    Ok(messages)
+}
+
+fn is_readable(channel: &RelayChannel) -> bool {
+    let descriptor = channel.descriptor();
+    let mut waiting = [PollFd::new(&descriptor, PollFlags::IN)];
+    poll(&mut waiting, Some(&Timespec::default())).unwrap() > 0
 }
 
 fn reply(bytes: &[u8]) -> Outgoing {
