@@ -1,5 +1,7 @@
-//! How the two ends of a relay share a processor. Each wakes the other with every datagram; were the
-//! one woken to run at once, the waker would never get to put a second record into the next.
+//! How the two ends of a relay share a processor, where there is one only. Each wakes the other with
+//! every datagram; were the one woken to run at once, the waker would never get to put a second
+//! record into the next. Where there are several the two run side by side, and nothing is changed:
+//! whoever is woken on a busy machine had better be quick.
 
 use std::time::Duration;
 
@@ -9,17 +11,28 @@ use crate::SystemError;
 /// who does not ask, and at most 100 ms.
 const LONG_SLICE: Duration = Duration::from_millis(12);
 
-/// Makes the calling thread, and the threads it starts from now on, one that is woken without
+/// On one processor: makes the calling thread, and those it starts from now on, one that is woken without
 /// interrupting whoever runs (SCHED_BATCH of sched(7)): what arrives meanwhile is handled together.
 /// An idle processor runs it at once as before, and its share of a busy one stays the same.
 pub fn gather_work() -> Result<(), SystemError> {
-    schedule(Duration::ZERO)
+    match is_on_one_processor() {
+        true => schedule(Duration::ZERO),
+        false => Ok(()),
+    }
 }
 
 /// As [`gather_work`], for a process in which the work of many comes together: it also asks for long
 /// slices, so that of those who are ready it runs last. Kernels before 6.12 take no notice of that.
 pub fn gather_work_of_many() -> Result<(), SystemError> {
-    schedule(LONG_SLICE)
+    match is_on_one_processor() {
+        true => schedule(LONG_SLICE),
+        false => Ok(()),
+    }
+}
+
+/// Whether this process has a single processor to run on.
+pub fn is_on_one_processor() -> bool {
+    std::thread::available_parallelism().is_ok_and(|count| count.get() == 1)
 }
 
 fn schedule(slice: Duration) -> Result<(), SystemError> {
@@ -46,9 +59,9 @@ mod tests {
 
     #[test]
     fn the_kernel_takes_it_without_a_privilege() {
-        for gather in [gather_work, gather_work_of_many] {
+        for slice in [Duration::ZERO, LONG_SLICE] {
             let policy = std::thread::spawn(move || {
-                gather().unwrap();
+                schedule(slice).unwrap();
                 // SAFETY: asks how the calling thread is scheduled; no memory is involved.
                 unsafe { libc::sched_getscheduler(0) }
             });

@@ -13,7 +13,7 @@ const OUTSTANDING_SENDS: u16 = 64;
 /// RDMA WRITEs and READs of one connection outstanding.
 const OUTSTANDING_RDMA: u32 = 256;
 /// RDMA READs towards one client outstanding, if its device and ours serve as many.
-const OUTSTANDING_READS: u8 = 16;
+const OUTSTANDING_READS: u8 = 32;
 /// How long a connection may live without a child that asks for RDMA rights: once from when it was
 /// made until its first message, once from there.
 const UNATTACHED: Duration = Duration::from_secs(45);

@@ -63,6 +63,9 @@ fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let limits = Limits::new(settings);
     let (uid, gid) = (limits.settings().uid, limits.settings().gid);
     privileges::drop_to(uid, gid, limits.pinned_limit())?;
+    if let Err(error) = shm::scheduling::gather_work_of_many() {
+        tracing::warn!("clients may be served slower than they need be: {error}");
+    }
     Gateway::new(control, limits)?.run()?;
     Ok(())
 }

@@ -137,6 +137,28 @@ impl QueuePair {
         Ok(())
     }
 
+    /// From now on the end of a send wakes nobody until [`QueuePair::arm_sends`] asks for it.
+    pub fn reap_sends_quietly(&mut self) {
+        if let Ok(queues) = self.identifier.endpoint().borrow_mut().queues() {
+            queues.reap_sends_quietly();
+        }
+    }
+
+    /// Takes the sends that are complete.
+    pub fn reap_sends(&mut self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
+        if let Ok(queues) = self.identifier.endpoint().borrow_mut().queues() {
+            queues.reap_sends(into);
+        }
+        Ok(())
+    }
+
+    /// Has the next end of a send wake. True if it was not so before: then what has ended meanwhile
+    /// is to be reaped once more.
+    pub fn arm_sends(&mut self) -> Result<bool, SystemError> {
+        let mut endpoint = self.identifier.endpoint().borrow_mut();
+        Ok(endpoint.queues().is_ok_and(|queues| queues.arm_sends()))
+    }
+
     /// Posts up to `count` free buffers; answers how many.
     pub fn post_receives(
         &mut self,

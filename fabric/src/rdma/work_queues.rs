@@ -65,6 +65,9 @@ pub(super) struct WorkQueues {
     read_depth: u32,
     late_sends: bool,
     keeps_requests: bool,
+    /// Whether each poll has the next end of a send wake, and whether it does now.
+    polls_wake_for_sends: bool,
+    sends_wake: bool,
     send: VecDeque<Posted>,
     /// Requests at the front of `send` that the peer has not answered yet.
     sent: usize,
@@ -97,6 +100,8 @@ impl WorkQueues {
             read_depth: 0,
             late_sends: fabric.late_send_completions,
             keeps_requests: fabric.keeps_requests,
+            polls_wake_for_sends: true,
+            sends_wake: true,
             send: VecDeque::new(),
             sent: 0,
             reads: 0,
@@ -312,12 +317,32 @@ impl WorkQueues {
         }
     }
 
+    pub(super) fn reap_sends_quietly(&mut self) {
+        self.polls_wake_for_sends = false;
+    }
+
+    /// True if the end of a send did not wake before.
+    pub(super) fn arm_sends(&mut self) -> bool {
+        !std::mem::replace(&mut self.sends_wake, true)
+    }
+
     /// Hands out what is complete; true if a receive was among it.
     pub(super) fn poll(&mut self, into: &mut Vec<Completion>) -> bool {
-        self.wakeup.clear();
+        if self.wakeup.clear() {
+            self.sends_wake = self.polls_wake_for_sends;
+        }
+        self.take(into, |_| true)
+    }
+
+    /// Hands out the sends that are complete.
+    pub(super) fn reap_sends(&mut self, into: &mut Vec<Completion>) {
+        self.take(into, |completion| !completion.receive);
+    }
+
+    fn take(&mut self, into: &mut Vec<Completion>, wanted: fn(&Completion) -> bool) -> bool {
         let mut received = false;
         for mut waiting in std::mem::take(&mut self.completions) {
-            if waiting.late {
+            if waiting.late || !wanted(&waiting.completion) {
                 waiting.late = false;
                 self.completions.push_back(waiting);
                 continue;
@@ -326,7 +351,8 @@ impl WorkQueues {
             received |= waiting.completion.receive;
             into.push(waiting.completion);
         }
-        if !self.completions.is_empty() {
+        // Late ones come about now.
+        if self.sends_wake && !self.completions.is_empty() {
             self.wakeup.signal();
         }
         received
@@ -343,7 +369,9 @@ impl WorkQueues {
             retires: std::mem::take(&mut self.unretired),
             late: self.late_sends,
         });
-        self.wakeup.signal();
+        if self.sends_wake {
+            self.wakeup.signal();
+        }
     }
 
     fn complete_receive(&mut self, index: u32, status: Status, length: u32) {

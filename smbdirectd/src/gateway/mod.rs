@@ -7,6 +7,7 @@ mod acceptance;
 mod connection;
 mod ending;
 mod operations;
+mod pace;
 mod send_queue;
 mod sink;
 
@@ -32,6 +33,7 @@ use crate::rdma::{EventChannel, live_objects};
 use crate::relay::Pool;
 use connection::{Connection, Shared};
 use ending::Ending;
+use pace::{Beginning, Pace};
 
 /// Bytes of RDMA READ sinks an iWARP connection pins.
 pub const SINK_MEMORY: u64 = sink::SLOT as u64 * sink::SLOTS as u64;
@@ -102,6 +104,8 @@ pub struct Gateway {
     unsettled_until: Timestamp,
     refusal_logged: Option<Timestamp>,
     shutdown_by: Option<Timestamp>,
+    /// With everybody else: there is only one.
+    shares_processor: bool,
 }
 
 impl Gateway {
@@ -131,6 +135,7 @@ impl Gateway {
                 datagram: Datagram::new(),
                 limits,
                 completions: Vec::new(),
+                pace: Pace::default(),
                 chain: Vec::new(),
             },
             generation: 0,
@@ -141,6 +146,7 @@ impl Gateway {
             unsettled_until: Timestamp::ZERO,
             refusal_logged: None,
             shutdown_by: None,
+            shares_processor: shm::scheduling::is_on_one_processor(),
         };
         gateway.watch(gateway.control.descriptor(), kind::CONTROL << 56, false)?;
         gateway.watch(gateway.channel.as_fd(), kind::MANAGER << 56, false)?;
@@ -155,10 +161,13 @@ impl Gateway {
     /// Runs until the supervisor ends it.
     pub fn run(mut self) -> Result<(), GatewayError> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS);
+        let mut now = self.now();
         loop {
             self.control.flush()?;
-            self.wait(&mut events)?;
-            let now = self.now();
+            self.wait(now, &mut events)?;
+            self.give_way();
+            // The only reading of the clock in a turn.
+            now = self.now();
             for event in events.drain(..) {
                 if !self.handle(now, event.data.u64())? && self.shutdown_by.is_none() {
                     self.begin_shutdown(now);
@@ -169,10 +178,27 @@ impl Gateway {
                 self.rescan(false);
             }
             self.advance_dirty(now)?;
+            self.shared.pace.end_turn();
             if let Some(by) = self.shutdown_by
                 && (self.connections.is_empty() || now >= by)
             {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Lets others add to this turn, if that is worth while.
+    fn give_way(&mut self) {
+        if !self.shares_processor {
+            return;
+        }
+        match self.shared.pace.begin_turn() {
+            Beginning::AtOnce => {}
+            Beginning::Yield => std::thread::yield_now(),
+            Beginning::TimedYield => {
+                let before = Instant::now();
+                std::thread::yield_now();
+                self.shared.pace.note_yield(before.elapsed());
             }
         }
     }
@@ -182,8 +208,8 @@ impl Gateway {
         Timestamp::from_micros(u64::try_from(elapsed).unwrap_or(u64::MAX))
     }
 
-    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> Result<(), GatewayError> {
-        let now = self.now();
+    /// Waits until something happens, or a deadline as seen from the turn that ends.
+    fn wait(&mut self, now: Timestamp, events: &mut Vec<epoll::Event>) -> Result<(), GatewayError> {
         let mut until = self.rescan_at;
         if let Some((deadline, _)) = self.deadlines.first() {
             until = until.min(*deadline);

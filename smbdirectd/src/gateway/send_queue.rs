@@ -70,6 +70,11 @@ impl SendQueue {
         self.rdma < self.rdma_depth && self.reads < self.read_depth
     }
 
+    /// An RDMA READ is posted and not retired.
+    pub fn has_read(&self) -> bool {
+        self.reads > 0
+    }
+
     /// Notes a request that is about to be posted; answers its number.
     pub fn add(&mut self, purpose: Purpose) -> u64 {
         let number = self.first + self.posted.len() as u64;

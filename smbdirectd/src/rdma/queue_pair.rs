@@ -1,6 +1,7 @@
-//! A reliable connected queue pair with its completion queue, completion channel and identifier:
+//! A reliable connected queue pair with its completion queues, completion channel and identifier:
 //! everything one connection has of the device. Destroyed in the order the device demands, after
-//! which nothing of the connection can reach memory.
+//! which nothing of the connection can reach memory. Receives have a queue of their own, because
+//! they always wake whoever waits for the channel, and the end of a send need not.
 
 use std::ffi::{CStr, c_int};
 use std::mem;
@@ -81,7 +82,12 @@ pub struct QueuePair {
     /// `None` once it is destroyed.
     qp: Option<NonNull<ibv_qp>>,
     number: u32,
-    completions: CompletionQueue,
+    /// A failed send shows in the receives too, all of which are flushed.
+    receives: CompletionQueue,
+    sends: CompletionQueue,
+    /// Whether [`QueuePair::poll`] has the next end of a send wake.
+    polls_wake_for_sends: bool,
+    channel: Channel,
     identifier: Option<Identifier>,
     _domain: Rc<ProtectionDomain>,
     /// Scratch for chains, kept for its capacity.
@@ -100,57 +106,111 @@ impl std::fmt::Debug for Lowered {
     }
 }
 
+/// What tells of completions in both queues; goes after them.
+#[derive(Debug)]
+struct Channel(NonNull<ibv_comp_channel>);
+
 #[derive(Debug)]
 struct CompletionQueue {
     queue: NonNull<ibv_cq>,
-    channel: NonNull<ibv_comp_channel>,
+    /// The next completion is told of by an event, which may wait in the channel already.
+    armed: bool,
 }
 
-impl CompletionQueue {
-    fn new(domain: &ProtectionDomain, depth: u32) -> Result<CompletionQueue, SystemError> {
-        let context = domain.device().context();
+impl Channel {
+    fn new(domain: &ProtectionDomain) -> Result<Channel, SystemError> {
         // SAFETY: the context lives as long as the domain's device.
-        let channel = unsafe { ibv_create_comp_channel(context) };
+        let channel = unsafe { ibv_create_comp_channel(domain.device().context()) };
         let channel =
             NonNull::new(channel).ok_or_else(|| last_error("create a completion channel"))?;
-        let depth = c_int::try_from(depth).unwrap_or(c_int::MAX);
-        // SAFETY: as above; the channel was just made and outlives the queue (see `drop`).
-        let queue = unsafe { ibv_create_cq(context, depth, ptr::null_mut(), channel.as_ptr(), 0) };
-        let Some(queue) = NonNull::new(queue) else {
-            let error = last_error("create a completion queue");
-            // SAFETY: nothing uses the channel.
-            unsafe { ibv_destroy_comp_channel(channel.as_ptr()) };
-            return Err(error);
-        };
-        let made = CompletionQueue { queue, channel };
+        let made = Channel(channel);
         ioctl_fionbio(made.descriptor(), true)
             .map_err(SystemError::of("make a completion channel non-blocking"))?;
-        made.arm()?;
         Ok(made)
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the channel's descriptor is open as long as the channel, which is borrowed.
-        unsafe { BorrowedFd::borrow_raw(self.channel.as_ref().fd) }
+        unsafe { BorrowedFd::borrow_raw(self.0.as_ref().fd) }
     }
 
-    fn arm(&self) -> Result<(), SystemError> {
+    /// Takes an event, if there is one, and answers which queue it is of.
+    fn take_event(&self) -> Option<NonNull<ibv_cq>> {
+        let mut queue = ptr::null_mut();
+        let mut context = ptr::null_mut();
+        // SAFETY: the channel is live and non-blocking; each event taken is acknowledged, as
+        // destroying the queue waits for that.
+        unsafe {
+            if ibv_get_cq_event(self.0.as_ptr(), &mut queue, &mut context) != 0 {
+                return None;
+            }
+            ibv_ack_cq_events(queue, 1);
+        }
+        NonNull::new(queue)
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // SAFETY: its queues are gone: they are declared before it, and made after.
+        unsafe { ibv_destroy_comp_channel(self.0.as_ptr()) };
+    }
+}
+
+impl CompletionQueue {
+    fn new(
+        domain: &ProtectionDomain,
+        channel: &Channel,
+        depth: u32,
+    ) -> Result<CompletionQueue, SystemError> {
+        let context = domain.device().context();
+        let depth = c_int::try_from(depth).unwrap_or(c_int::MAX);
+        // SAFETY: the context lives as long as the domain's device, the channel outlives the queue.
+        let queue =
+            unsafe { ibv_create_cq(context, depth, ptr::null_mut(), channel.0.as_ptr(), 0) };
+        let queue = NonNull::new(queue).ok_or_else(|| last_error("create a completion queue"))?;
+        let mut made = CompletionQueue {
+            queue,
+            armed: false,
+        };
+        made.arm()?;
+        Ok(made)
+    }
+
+    /// True if it was not armed: completions may have come before that, and wake nobody.
+    fn arm(&mut self) -> Result<bool, SystemError> {
+        if self.armed {
+            return Ok(false);
+        }
         // SAFETY: the queue is live.
         let answer = unsafe { ibv_req_notify_cq(self.queue.as_ptr(), 0) };
-        verbs_result("arm a completion queue", answer)
+        verbs_result("arm a completion queue", answer)?;
+        self.armed = true;
+        Ok(true)
     }
 
-    fn take_events(&self) {
+    fn poll(&self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
         loop {
-            let mut queue = ptr::null_mut();
-            let mut context = ptr::null_mut();
-            // SAFETY: the channel is live and non-blocking; each event taken is acknowledged, as
-            // destroying the queue waits for that.
-            unsafe {
-                if ibv_get_cq_event(self.channel.as_ptr(), &mut queue, &mut context) != 0 {
-                    return;
-                }
-                ibv_ack_cq_events(queue, 1);
+            let mut batch = mem::MaybeUninit::<[ibv_wc; POLL_BATCH]>::uninit();
+            // SAFETY: room for as many completions as are asked for.
+            let count = unsafe {
+                ibv_poll_cq(
+                    self.queue.as_ptr(),
+                    POLL_BATCH as c_int,
+                    batch.as_mut_ptr().cast(),
+                )
+            };
+            let Ok(count) = usize::try_from(count) else {
+                return Err(last_error("poll a completion queue"));
+            };
+            let start = batch.as_ptr().cast::<ibv_wc>();
+            for index in 0..count.min(POLL_BATCH) {
+                // SAFETY: the call filled the first `count` entries. Of a failed one only the
+                // fields read for it are defined.
+                into.push(unsafe { completion(&*start.add(index)) });
+            }
+            if count < POLL_BATCH {
+                return Ok(());
             }
         }
     }
@@ -158,12 +218,8 @@ impl CompletionQueue {
 
 impl Drop for CompletionQueue {
     fn drop(&mut self) {
-        // SAFETY: the queue pair that used it is gone, all events are acknowledged; the channel
-        // goes after its queue.
-        unsafe {
-            ibv_destroy_cq(self.queue.as_ptr());
-            ibv_destroy_comp_channel(self.channel.as_ptr());
-        }
+        // SAFETY: the queue pair that used it is gone, all events are acknowledged.
+        unsafe { ibv_destroy_cq(self.queue.as_ptr()) };
     }
 }
 
@@ -182,15 +238,20 @@ impl QueuePair {
             };
             return Err((error, identifier));
         }
-        let depth = limits.send.saturating_add(limits.receive);
-        let completions = match CompletionQueue::new(domain, depth) {
-            Ok(completions) => completions,
+        let made = Channel::new(domain).and_then(|channel| {
+            let receives = CompletionQueue::new(domain, &channel, limits.receive)?;
+            let sends = CompletionQueue::new(domain, &channel, limits.send)?;
+            Ok((channel, sends, receives))
+        });
+        // On an error below, the last of them goes first.
+        let (channel, sends, receives) = match made {
+            Ok(made) => made,
             Err(error) => return Err((error, identifier)),
         };
         // SAFETY: all zeroes is a valid value of this plain C structure.
         let mut attributes: ibv_qp_init_attr = unsafe { mem::zeroed() };
-        attributes.send_cq = completions.queue.as_ptr();
-        attributes.recv_cq = completions.queue.as_ptr();
+        attributes.send_cq = sends.queue.as_ptr();
+        attributes.recv_cq = receives.queue.as_ptr();
         attributes.qp_type = ibv_qp_type::IBV_QPT_RC;
         attributes.cap.max_send_wr = limits.send;
         attributes.cap.max_recv_wr = limits.receive;
@@ -210,7 +271,10 @@ impl QueuePair {
             qp: Some(qp),
             // SAFETY: the queue pair is live.
             number: unsafe { qp.as_ref().qp_num },
-            completions,
+            receives,
+            sends,
+            polls_wake_for_sends: true,
+            channel,
             identifier: Some(identifier),
             _domain: domain.clone(),
             lowered: Vec::with_capacity(CHAIN),
@@ -240,45 +304,53 @@ impl QueuePair {
 
     /// Readable when completions may be waiting.
     pub fn completion_channel(&self) -> BorrowedFd<'_> {
-        self.completions.descriptor()
+        self.channel.descriptor()
     }
 
-    /// Takes every completion there is: events first, then the queue, then the queue once more
-    /// after arming it, so that none is left without an event to come.
+    /// From now on the end of a send wakes nobody until [`QueuePair::arm_sends`] asks for it.
+    pub fn reap_sends_quietly(&mut self) {
+        self.polls_wake_for_sends = false;
+    }
+
+    /// Takes every completion there is, sends first: an event if there is one, then the queues, then
+    /// once more what was armed again, so that none is left without an event to come.
     pub fn poll(&mut self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
-        self.completions.take_events();
+        // No more than one of each queue can wait; the other one keeps the channel readable.
+        let event = self.channel.take_event();
+        for queue in [&mut self.receives, &mut self.sends] {
+            if event == Some(queue.queue) {
+                queue.armed = false;
+            }
+        }
         if self.qp.is_none() {
             // Its memory may belong to somebody else by now: nothing more is heard of it.
             return Ok(());
         }
-        self.poll_queue(into)?;
-        self.completions.arm()?;
-        self.poll_queue(into)
+        self.sends.poll(into)?;
+        if self.polls_wake_for_sends && self.sends.arm()? {
+            self.sends.poll(into)?;
+        }
+        self.receives.poll(into)?;
+        if self.receives.arm()? {
+            self.receives.poll(into)?;
+        }
+        Ok(())
     }
 
-    fn poll_queue(&mut self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
-        loop {
-            let mut batch = mem::MaybeUninit::<[ibv_wc; POLL_BATCH]>::uninit();
-            // SAFETY: room for as many completions as are asked for.
-            let count = unsafe {
-                ibv_poll_cq(
-                    self.completions.queue.as_ptr(),
-                    POLL_BATCH as c_int,
-                    batch.as_mut_ptr().cast(),
-                )
-            };
-            let Ok(count) = usize::try_from(count) else {
-                return Err(last_error("poll a completion queue"));
-            };
-            let start = batch.as_ptr().cast::<ibv_wc>();
-            for index in 0..count.min(POLL_BATCH) {
-                // SAFETY: the call filled the first `count` entries. Of a failed one only the
-                // fields read for it are defined.
-                into.push(unsafe { completion(&*start.add(index)) });
-            }
-            if count < POLL_BATCH {
-                return Ok(());
-            }
+    /// Takes the sends that are complete, without a system call.
+    pub fn reap_sends(&mut self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
+        match self.qp {
+            Some(_) => self.sends.poll(into),
+            None => Ok(()),
+        }
+    }
+
+    /// Has the next end of a send wake. True if it was not so before: then what has ended meanwhile
+    /// is to be reaped once more.
+    pub fn arm_sends(&mut self) -> Result<bool, SystemError> {
+        match self.qp {
+            Some(_) => self.sends.arm(),
+            None => Ok(false),
         }
     }
 
@@ -382,7 +454,7 @@ impl QueuePair {
         if self.qp.take().is_none() {
             return;
         }
-        self.completions.take_events();
+        while self.channel.take_event().is_some() {}
         if let Some(identifier) = &self.identifier {
             // SAFETY: made on this identifier, destroyed once, before queues and identifier.
             unsafe { rdma_destroy_qp(identifier.raw()) };

@@ -57,6 +57,7 @@ impl Connection {
             )),
             Step::Complete { sequence, body } => {
                 let record = ToChild::Message { sequence, body };
+                shared.pace.note_request();
                 if self.link.is_none() {
                     let (ours, theirs) = shm::link::pair()?;
                     let mut link = SocketLink::new(ours, proto::relay::BACKLOG);
@@ -132,9 +133,9 @@ impl Connection {
                 Ok(false) => break,
                 Ok(true) if self.stage == Stage::Open => {
                     match self.handle_records(now, &datagram, shared) {
-                        // A child at ease sends one at a time: the next wakes the loop again.
-                        Ok(operations) if operations < 2 => break,
-                        Ok(_) => {}
+                        Ok(()) if datagram.is_full() => {}
+                        // The next wakes the loop again.
+                        Ok(()) => break,
                         Err(ending) => self.end(now, ending),
                     }
                 }
@@ -150,14 +151,12 @@ impl Connection {
         shared.datagram = datagram;
     }
 
-    /// Says how many operations the records began.
     fn handle_records(
         &mut self,
         now: Timestamp,
         datagram: &shm::link::Datagram,
         shared: &mut Shared,
-    ) -> Result<u32, Ending> {
-        let mut begun = 0;
+    ) -> Result<(), Ending> {
         let mut descriptors = datagram.descriptors.as_slice();
         for record in ToGatewayRecords::new(datagram.bytes()) {
             let record = record?;
@@ -183,7 +182,6 @@ impl Connection {
                     target,
                     descriptors,
                 } => {
-                    begun += 1;
                     self.check_operation(&[target])?;
                     let longest = match self.sink {
                         Some(_) => self.device_limits.max_message.min(sink::SLOT),
@@ -201,7 +199,6 @@ impl Connection {
                     writes,
                     body,
                 } => {
-                    begun += 1;
                     self.check_operation(&[])?;
                     let key = self.reply(operation, invalidate, body)?;
                     let longest = self.device_limits.max_message;
@@ -229,7 +226,7 @@ impl Connection {
             }
         }
         if descriptors.is_empty() {
-            Ok(begun)
+            Ok(())
         } else {
             Err(Ending::relay(
                 "the child sent a descriptor no record asks for",

@@ -3,6 +3,7 @@
 use proto::relay::{Outcome, RegionRange};
 use proto::smbdirect::{MessageKey, Outgoing, Received};
 use proto::time::Timestamp;
+use shm::SystemError;
 
 use super::{Connection, Parked, Shared, Stage};
 use crate::gateway::ending::Ending;
@@ -10,17 +11,39 @@ use crate::gateway::operations::{Finished, ReplyBody};
 use crate::gateway::send_queue::Purpose;
 use crate::gateway::sink::Sink;
 use crate::memory::Attachment;
-use crate::rdma::{Completion, LocalRange, Operation, Status, WorkRequest};
+use crate::rdma::{Completion, LocalRange, Operation, QueuePair, Status, WorkRequest};
 use crate::relay::{Fragment, Segment};
 
 impl Connection {
     /// The completion channel is readable.
     pub fn handle_completions(&mut self, now: Timestamp, shared: &mut Shared) {
+        self.take_completions(now, shared, QueuePair::poll);
+    }
+
+    /// Sends that have ended: nobody is woken for most of them.
+    pub(super) fn reap_sends(&mut self, now: Timestamp, shared: &mut Shared) {
+        if !self.send_queue.is_empty() {
+            self.take_completions(now, shared, QueuePair::reap_sends);
+        }
+    }
+
+    fn take_completions(
+        &mut self,
+        now: Timestamp,
+        shared: &mut Shared,
+        take: impl FnOnce(&mut QueuePair, &mut Vec<Completion>) -> Result<(), SystemError>,
+    ) {
         let mut completions = std::mem::take(&mut shared.completions);
         completions.clear();
-        if let Err(error) = self.queue_pair.poll(&mut completions) {
+        if let Err(error) = take(&mut self.queue_pair, &mut completions) {
             self.end(now, error.into());
         }
+        // Of two queues: what failed, and then what was flushed for it, came last.
+        completions.sort_by_key(|completion| match completion.status {
+            Status::Success => 0,
+            Status::Failed(..) => 1,
+            Status::Flushed => 2,
+        });
         for completion in &completions {
             let handled = if completion.receive {
                 self.handle_receive(now, *completion, shared)
@@ -123,6 +146,7 @@ impl Connection {
             self.send_queue.note_duplicate();
             return Ok(());
         }
+        self.reap_by = None;
         let mut sends = 0;
         let mut failed = None;
         while let Some((number, purpose)) = self.send_queue.retire(completion.id) {
@@ -185,7 +209,7 @@ impl Connection {
     }
 
     /// Posts the receives the machine asks for, as far as buffers are free.
-    pub(super) fn post_receives(&mut self) -> Result<bool, shm::SystemError> {
+    pub(super) fn post_receives(&mut self) -> Result<bool, SystemError> {
         let wanted = self.machine.receives_to_post();
         if wanted == 0 {
             return Ok(false);
@@ -221,6 +245,16 @@ impl Connection {
                 return Ok(());
             }
         }
+    }
+
+    /// Something waits for the end of a send: a child for its payload, or what there was no room for.
+    pub(super) fn awaits_sends(&self) -> bool {
+        !self.send_queue.is_empty()
+            && (self.stage != Stage::Open
+                || self.send_queue.has_read()
+                || self.operations.has_read()
+                || self.operations.has_write()
+                || self.free_slots.is_empty())
     }
 
     /// The error says how many of the chain were posted nevertheless.

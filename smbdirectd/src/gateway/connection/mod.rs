@@ -10,6 +10,7 @@
 
 mod child_side;
 mod device_side;
+mod owed;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -25,8 +26,10 @@ use proto::time::Timestamp;
 use shm::SystemError;
 use shm::link::{Datagram, Link, SocketLink};
 
+use self::owed::Owed;
 use super::ending::Ending;
 use super::operations::Operations;
+use super::pace::Pace;
 use super::send_queue::{Purpose, SendQueue};
 use super::sink::Sink;
 use crate::config::Limits;
@@ -47,10 +50,8 @@ const DRAINING: Duration = Duration::from_secs(5);
 const LINGERING: Duration = Duration::from_secs(2);
 /// Datagrams read from one child before others have their turn.
 const DATAGRAMS_A_TURN: usize = 16;
-/// A child waits so long at most for memory of a reply that has left.
-const SENT_DELAY: Duration = Duration::from_millis(2);
-/// So many `sent` records are worth a datagram of their own.
-const MAX_SENT: u32 = 16;
+/// Replies whose end nobody waits for are looked for after this time, if nothing else happens before.
+const REAP_DELAY: Duration = Duration::from_millis(5);
 
 /// What connections share; handed in by the gateway.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ pub struct Shared {
     pub datagram: Datagram,
     /// Limits from the configuration.
     pub limits: Limits,
+    /// How densely requests come.
+    pub pace: Pace,
     /// Scratch: completions of one poll.
     pub completions: Vec<Completion>,
     /// Scratch: the chain to post.
@@ -95,27 +98,6 @@ struct Parked {
     buffer: u32,
     data: std::ops::Range<usize>,
     fragment: Fragment,
-}
-
-/// What is queued for the child since its link was flushed. A `sent` alone would wake the child for
-/// nothing: it waits for the next record to ride with, or a moment, or until there are many.
-#[derive(Debug, Default)]
-struct Owed {
-    /// A record of another kind.
-    urgent: bool,
-    sent: u32,
-    sent_by: Option<Timestamp>,
-}
-
-impl Owed {
-    fn sent(&mut self, now: Timestamp) {
-        self.sent += 1;
-        self.sent_by.get_or_insert(now.saturating_add(SENT_DELAY));
-    }
-
-    fn is_due(&self, now: Timestamp) -> bool {
-        self.urgent || self.sent >= MAX_SENT || self.sent_by.is_some_and(|by| by <= now)
-    }
 }
 
 /// A connection, from its request to the last completion.
@@ -153,6 +135,8 @@ pub struct Connection {
     established: bool,
     peer_gone: bool,
     marker_needed: bool,
+    /// When sends are reaped that wake nobody.
+    reap_by: Option<Timestamp>,
     read_bytes: u64,
     write_bytes: u64,
 }
@@ -183,7 +167,10 @@ impl Connection {
             receive: u32::from(parameters.receive_queue_depth()),
         };
         let queue_pair = match QueuePair::new(identifier, domain, depth) {
-            Ok(queue_pair) => queue_pair,
+            Ok(mut queue_pair) => {
+                queue_pair.reap_sends_quietly();
+                queue_pair
+            }
             // The peer hears of it at once instead of waiting for its own timeout. When nobody is
             // there to hear, that is why there is no queue pair: nothing is wrong with the device.
             Err((error, identifier)) => {
@@ -242,6 +229,7 @@ impl Connection {
             established: false,
             peer_gone: false,
             marker_needed: false,
+            reap_by: None,
             read_bytes: 0,
             write_bytes: 0,
         };
@@ -325,7 +313,7 @@ impl Connection {
         match self.stage {
             Stage::Open => earlier(
                 earlier(self.machine.deadline(), self.attach_by),
-                self.owed.sent_by,
+                earlier(self.owed.deadline(), self.reap_by),
             ),
             Stage::Finishing { until } | Stage::Draining { until } | Stage::Drained { until } => {
                 Some(until)
@@ -512,27 +500,72 @@ impl Connection {
 
     /// Everything that follows from what was handled: receives, chains, records. Once a turn.
     pub fn advance(&mut self, now: Timestamp, shared: &mut Shared) {
-        if matches!(self.stage, Stage::Open | Stage::Finishing { .. })
-            && let Err(ending) = self.pump(now, shared)
-        {
-            self.end(now, ending);
+        let overdue = self.reap_by.is_some_and(|by| by <= now);
+        self.reap_sends(now, shared);
+        if overdue {
+            self.owed.hurry(now);
         }
+        self.pump_or_end(now, shared);
+        self.watch_sends(now, shared, overdue);
         if let Stage::Finishing { .. } = self.stage
             && self.send_queue.is_empty()
             && self.operations.is_empty()
         {
             self.drain(now);
         }
-        if let Some(link) = &mut self.link
-            && (self.link_blocked || self.owed.is_due(now))
+        if self.flush(now).is_err() {
+            self.watch_sends(now, shared, true);
+        }
+    }
+
+    fn pump_or_end(&mut self, now: Timestamp, shared: &mut Shared) {
+        if matches!(self.stage, Stage::Open | Stage::Finishing { .. })
+            && let Err(ending) = self.pump(now, shared)
         {
-            self.owed = Owed::default();
-            match link.flush() {
-                Ok(all) => self.link_blocked = !all,
-                Err(error) => {
-                    self.link = None;
-                    self.end(now, error.into());
-                }
+            self.end(now, ending);
+        }
+    }
+
+    /// Sees to it that the end of what is posted is noticed: by an event if somebody waits for it,
+    /// else with whatever happens next, or after a moment.
+    fn watch_sends(&mut self, now: Timestamp, shared: &mut Shared, overdue: bool) {
+        if self.send_queue.is_empty() {
+            self.reap_by = None;
+            return;
+        }
+        if !overdue && !self.awaits_sends() {
+            self.reap_by.get_or_insert(now.saturating_add(REAP_DELAY));
+            return;
+        }
+        self.reap_by = None;
+        match self.queue_pair.arm_sends() {
+            Ok(true) => {
+                self.reap_sends(now, shared);
+                self.pump_or_end(now, shared);
+            }
+            Ok(false) => {}
+            Err(error) => self.end(now, error.into()),
+        }
+    }
+
+    /// Sends the child what it is owed. An error is the end of the connection.
+    fn flush(&mut self, now: Timestamp) -> Result<(), ()> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        if !self.link_blocked && !self.owed.is_due(now) {
+            return Ok(());
+        }
+        self.owed = Owed::default();
+        match link.flush() {
+            Ok(all) => {
+                self.link_blocked = !all;
+                Ok(())
+            }
+            Err(error) => {
+                self.link = None;
+                self.end(now, error.into());
+                Err(())
             }
         }
     }
