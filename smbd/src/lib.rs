@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod channel;
 pub mod child;
+pub mod compression;
 pub mod config;
 pub mod dispatch;
 pub mod handlers;

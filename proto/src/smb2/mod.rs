@@ -1,4 +1,4 @@
-//! SMB 2.1 to 3.1.1 on the wire (MS-SMB2, MS-FSCC): headers, chains, one file a command.
+//! SMB 2.0.2 to 3.1.1 on the wire (MS-SMB2, MS-FSCC): headers, chains, one file a command.
 //! Server and test client both use it, so each message goes both ways. A decoder takes one
 //! element of a chain (it starts at the SMB2 header) and borrows what varies in length; an
 //! encoder appends the body that follows a header. No state, no policy, no crypto, no errno.
@@ -14,6 +14,7 @@ pub mod cancel;
 pub mod change_notify;
 pub mod close;
 pub mod compound;
+pub mod compression;
 pub mod create;
 pub mod create_context;
 pub mod echo;

@@ -1,5 +1,5 @@
-//! Transform headers in front of an encrypted (MS-SMB2 2.2.41) or compressed (2.2.42) message:
-//! layout only. Keys, nonces and ciphers are the security layer's.
+//! The transform header in front of an encrypted message (MS-SMB2 2.2.41): layout only. Keys, nonces
+//! and ciphers are the security layer's.
 
 use zerocopy::little_endian::{U16, U32, U64};
 
@@ -8,8 +8,6 @@ use crate::wire::{Reader, WireError};
 
 /// First four bytes of an encrypted message.
 pub const TRANSFORM_PROTOCOL_ID: [u8; 4] = [0xFD, b'S', b'M', b'B'];
-/// First four bytes of a compressed message.
-pub const COMPRESSION_PROTOCOL_ID: [u8; 4] = [0xFC, b'S', b'M', b'B'];
 
 /// SMB2 TRANSFORM_HEADER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +30,6 @@ wire_structs! {
         reserved: U16,
         flags: U16,
         session_id: U64,
-    }
-
-    struct CompressionWire {
-        protocol_id: [u8; 4],
-        original_size: U32,
-        algorithm: U16,
-        flags: U16,
-        offset_or_length: U32,
     }
 }
 
@@ -78,34 +68,6 @@ impl TransformHeader {
     }
 }
 
-/// SMB2 COMPRESSION_TRANSFORM_HEADER, both the unchained and the first chained form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompressionHeader {
-    pub original_size: u32,
-    pub algorithm: u16,
-    /// 1 says chained.
-    pub flags: u16,
-    /// Offset of the compressed data (unchained) or length of the first payload (chained).
-    pub offset_or_length: u32,
-}
-
-impl CompressionHeader {
-    pub const SIZE: usize = size_of::<CompressionWire>();
-
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let wire = Reader::new(bytes).fixed::<CompressionWire>("CompressionTransformHeader")?;
-        if wire.protocol_id != COMPRESSION_PROTOCOL_ID {
-            return Err(WireError::new("ProtocolId", 0));
-        }
-        Ok(Self {
-            original_size: wire.original_size.get(),
-            algorithm: wire.algorithm.get(),
-            flags: wire.flags.get(),
-            offset_or_length: wire.offset_or_length.get(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,28 +94,5 @@ mod tests {
         for length in 0..golden.len() {
             assert!(TransformHeader::decode(&golden[..length]).is_err());
         }
-    }
-
-    #[test]
-    fn a_compression_header_is_told_from_other_messages() {
-        let golden = [
-            0xFC, b'S', b'M', b'B', 0, 2, 0, 0, 4, 0, 1, 0, 0x10, 0, 0, 0,
-        ];
-        let header = CompressionHeader::decode(&golden).unwrap();
-        assert_eq!(
-            (
-                header.original_size,
-                header.algorithm,
-                header.flags,
-                header.offset_or_length
-            ),
-            (512, 4, 1, 16)
-        );
-        let mut plain = golden;
-        plain[0] = 0xFE;
-        assert_eq!(
-            CompressionHeader::decode(&plain).unwrap_err().field,
-            "ProtocolId"
-        );
     }
 }

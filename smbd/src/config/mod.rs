@@ -30,7 +30,7 @@ pub use transports::{Transport, TransportSpec, Transports};
 pub use users::{NameMatch, ShareRight};
 pub use values::{
     CaseSensitive, KerberosMethod, LogLevel, MapToGuest, NtlmAuth, Protocol, RdmaDevices,
-    ServerEncryption, ServerNameHardening, ServerSigning,
+    ServerEncryption, ServerNameHardening, ServerSigning, ShareCompression,
 };
 
 use crate::security::ntlm::ServerNames;

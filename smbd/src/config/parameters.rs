@@ -352,6 +352,8 @@ parameters! {
         "clients may keep a file they alone have open in their memory; only where nobody changes it but over SMB";
     smb_encrypt: ServerEncryption = "if_required", "smb encrypt" | "server smb encrypt", Share, server_encryption, example "required":
         "whether this share is used encrypted, beside what [global] says of sessions: off, if_required, desired, required";
+    smb3_compression: ShareCompression = "if_required", "smb3 compression", Both, share_compression, example "off":
+        "whether data travels compressed (3.1.1): off, if_required (as the client asks), desired; off for every share is not negotiated";
     hosts_allow: Vec<HostPattern> = "", "hosts allow" | "allow hosts", Both, hosts, example "10.0.0.0/24 192.168. fd00::1":
         "addresses and networks that may connect; in [global] also, that may log on";
     hosts_deny: Vec<HostPattern> = "", "hosts deny" | "deny hosts", Both, hosts, example "ALL":

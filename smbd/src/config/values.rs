@@ -59,6 +59,7 @@ show_as_displayed!(
     KerberosMethod,
     ServerNameHardening,
     CaseSensitive,
+    ShareCompression,
     LogLevel,
     RdmaDevices
 );
@@ -347,6 +348,17 @@ words! {
     Auto = "auto",
     Yes = "yes" | "true" | "1" | "on",
     No = "no" | "false" | "0" | "off",
+}
+
+words! {
+    /// Whether messages with a share's data are compressed.
+    ShareCompression, share_compression, "off, if_required and desired":
+    /// A client that asks for a compressed answer gets it.
+    IfRequired = "if_required" | "default" | "auto" | "yes" | "true",
+    /// Nothing is.
+    Off = "off" | "no" | "false" | "disabled",
+    /// Clients are told to compress.
+    Desired = "desired",
 }
 
 words! {

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use proto::control::broker::BindingConnection;
+use proto::smb2::compression::COMPRESSION_PROTOCOL_ID;
 use proto::smb2::transform::{TRANSFORM_PROTOCOL_ID, TransformHeader};
 use proto::smb2::{Command, Elements, Header, NtStatus};
 
@@ -36,6 +37,8 @@ pub use sequence_window::{OutOfWindow, SequenceWindow, UNAUTHENTICATED_CREDITS};
 
 /// An encrypted message of this size is opened, and sealed, on the pool: other requests go on.
 const LARGE: usize = 128 * 1024;
+/// The largest payload of a client that has not logged on: a SESSION_SETUP's token.
+const MAX_UNAUTHENTICATED_PAYLOAD: u32 = 65_536;
 
 /// One element of a received chain.
 struct Element {
@@ -108,7 +111,14 @@ fn take(
     encryption: Option<Rc<Session>>,
 ) {
     let start = encryption.as_ref().map_or(0, |_| TransformHeader::SIZE);
-    let message = Message::new(message, start, &child.buffers);
+    let message = match decompress(
+        child,
+        connection,
+        Message::new(message, start, &child.buffers),
+    ) {
+        Ok(message) => message,
+        Err(violation) => return connection.end(violation),
+    };
     match receive(connection, message, encryption) {
         Ok(chain) if chain.elements.is_empty() => {}
         Ok(chain) => child.spawn(
@@ -216,4 +226,27 @@ fn encrypted_by(
         .filter(|session| session.has_channel(connection.id) && connection.proven.get())
         .map(Some)
         .ok_or_else(|| "an encrypted message of no session (MS-SMB2 3.3.5.2.1.1)".into())
+}
+
+/// Undoes compression (MS-SMB2 3.3.5.2.1.2), behind decryption and before the signature is looked
+/// at. What comes out is an SMB2 message: nothing is compressed or encrypted twice.
+fn decompress(child: &Child, connection: &Connection, message: Message) -> Result<Message, String> {
+    if !message.starts_with(&COMPRESSION_PROTOCOL_ID) {
+        return Ok(message);
+    }
+    let compression = connection
+        .compression()
+        .ok_or("a compressed message, and compression was not negotiated (MS-SMB2 3.3.5.2)")?;
+    let largest = match connection.is_authenticated() {
+        true => connection
+            .max_transact()
+            .max(connection.max_read())
+            .max(connection.max_write()),
+        false => MAX_UNAUTHENTICATED_PAYLOAD,
+    };
+    let out = child.buffers.spare(message.len());
+    compression
+        .decompress(&message, largest as usize, out)
+        .map(|whole| Message::new(whole, 0, &child.buffers))
+        .map_err(|error| error.to_string())
 }

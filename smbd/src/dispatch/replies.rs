@@ -48,6 +48,7 @@ struct Reply {
     header: Header,
     body: Vec<u8>,
     data: Piece,
+    compress: bool,
     credits: u16,
     signature: Signature,
     preauth: Option<PreauthTarget>,
@@ -117,6 +118,7 @@ impl<'a> Replies<'a> {
             header,
             body: response.body,
             data: Piece::default(),
+            compress: response.compress,
             credits,
             // A sealed message is not signed as well (MS-SMB2 3.3.4.1.1).
             signature: match self.encryption {
@@ -168,6 +170,7 @@ impl<'a> Replies<'a> {
             header,
             body: std::mem::take(&mut response.body),
             data: Piece::default(),
+            compress: false,
             credits: credits_wanted(self.connection, request, NtStatus::SUCCESS),
             signature: Signature::default(),
             preauth: None,
@@ -235,6 +238,10 @@ impl<'a> Replies<'a> {
             .iter()
             .fold(0u16, |sum, reply| sum.saturating_add(reply.credits));
         let granted = self.connection.window.borrow_mut().grant(wanted);
+        let compressible = waiting
+            .last()
+            .filter(|reply| reply.compress && !reply.data.is_empty())
+            .map(|reply| reply.data.len());
         let mut pieces = Vec::with_capacity(waiting.len());
         let count = waiting.len();
         for (index, reply) in waiting.into_iter().enumerate() {
@@ -242,11 +249,41 @@ impl<'a> Replies<'a> {
             let credits = if is_last { granted } else { 0 };
             reply.finish(credits, is_last, self.buffers, &mut pieces);
         }
+        if let Some(length) = compressible {
+            self.compress(&mut pieces, length);
+        }
         Some(Outgoing {
             pieces,
             writes,
             invalidate,
         })
+    }
+
+    /// Compresses the last `length` bytes, a READ's data: behind signing, before encryption (MS-SMB2
+    /// 3.3.4.1). What would not be shorter stays as it is.
+    fn compress(&self, pieces: &mut Vec<Piece>, length: usize) {
+        let Some(compression) = self.connection.compression() else {
+            return;
+        };
+        let Some((last, before)) = pieces.split_last() else {
+            return;
+        };
+        let Some((head, data)) = last
+            .len()
+            .checked_sub(length)
+            .and_then(|at| last.split_at_checked(at))
+        else {
+            return;
+        };
+        let mut leading = before.concat();
+        leading.extend_from_slice(head);
+        let mut out = self.buffers.spare(Piece::ROOM + data.len());
+        Piece::make_room(&mut out);
+        if let Some(message) = compression.compress(&leading, data, out) {
+            for piece in std::mem::replace(pieces, vec![Piece::behind_room(message)]) {
+                self.buffers.put(piece.into_buffer());
+            }
+        }
     }
 }
 

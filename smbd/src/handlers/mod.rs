@@ -82,6 +82,8 @@ pub struct Response {
     pub body: Vec<u8>,
     /// Bulk data that follows the body.
     pub data: Data,
+    /// The data may leave compressed: the client asked for that, and the share allows it.
+    pub compress: bool,
     /// Token the client asked to have invalidated; dispatch adds READ's and WRITE's itself.
     pub invalidate: Option<u32>,
     /// What the response's header says beyond the request's; only what sets up a session or a
@@ -147,6 +149,7 @@ impl Default for Response {
             status: NtStatus::SUCCESS,
             body: Vec::new(),
             data: Data::None,
+            compress: false,
             invalidate: None,
             header: ResponseHeader::default(),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proto::relay::Descriptor;
 use proto::smb2::rdma::Descriptors;
 use proto::smb2::rdma_transform::RdmaTransform;
-use proto::smb2::read::{ReadRequest, ReadResponseFixed};
+use proto::smb2::read::{ReadFlags, ReadRequest, ReadResponseFixed};
 use proto::smb2::{AccessMask, Channel, Dialect, NtStatus};
 use proto::wire::WireError;
 
@@ -62,7 +62,16 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         None => {
             let bytes = range.read(cx, |bytes| Ok(((), bytes))).await?.1;
             let count = bytes.len() as u32;
-            (count, inline(bytes, cx.connection.read_padding.get()))
+            let compress =
+                request.flags.contains(ReadFlags::REQUEST_COMPRESSED) && cx.tree()?.compress;
+            let response = inline(bytes, cx.connection.read_padding.get());
+            (
+                count,
+                Response {
+                    compress,
+                    ..response
+                },
+            )
         }
         Some((None, descriptors)) => range.read_by_rdma(cx, descriptors).await?,
         Some((Some(sealing), descriptors)) => range.read_sealed(cx, sealing, descriptors).await?,

@@ -15,7 +15,7 @@ use proto::smb2::tree_connect::{
 use proto::smb2::{AccessMask, Dialect, NtStatus, utf16};
 
 use super::{Context, Response, malformed};
-use crate::config::{ServerEncryption, Share, ShareRight, hosts_admit};
+use crate::config::{ServerEncryption, Share, ShareCompression, ShareRight, hosts_admit};
 use crate::refusals::Refusals;
 use crate::security::spnego::LogonKind;
 use crate::security::users::Identity;
@@ -40,6 +40,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         return Err(NtStatus::ACCESS_DENIED);
     }
     let path = utf16::decode(request.path, "PathName").map_err(|_| NtStatus::BAD_NETWORK_NAME)?;
+    let mut compression = ShareCompression::Off;
     let name = share_name(&path).ok_or(NtStatus::BAD_NETWORK_NAME)?;
     let tree = if name.eq_ignore_ascii_case("IPC$") {
         session.trees.add(|id| Tree {
@@ -48,6 +49,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             identity: Arc::clone(&session.user().identity),
             maximal_access: PIPE_ACCESS,
             read_only: false,
+            compress: false,
             encrypt_data: false,
             ended: Default::default(),
         })?
@@ -61,6 +63,7 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
                 NtStatus::BAD_NETWORK_NAME,
             )
         })?;
+        compression = share.smb3_compression;
         let access = decide(cx, session, share)
             .await?
             .map_err(|(why, status)| refused(cx, session, name, why, status))?;
@@ -70,21 +73,26 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             identity: access.identity,
             maximal_access: access.maximal,
             read_only: access.read_only,
+            compress: compression != ShareCompression::Off,
             encrypt_data: access.encrypt_data,
             ended: Default::default(),
         })?
     };
+    let mut share_flags = ShareFlags::empty();
+    share_flags.set(ShareFlags::NO_CACHING, tree.is_pipe());
+    share_flags.set(ShareFlags::ENCRYPT_DATA, tree.encrypt_data);
+    // MS-SMB2 3.3.5.7: clients are told to compress only where it was negotiated.
+    share_flags.set(
+        ShareFlags::COMPRESS_DATA,
+        compression == ShareCompression::Desired && cx.connection.compression().is_some(),
+    );
     let mut body = Vec::new();
     TreeConnectResponse {
         share_type: match tree.kind {
             TreeKind::Disk(_) => ShareType::Disk,
             TreeKind::Pipe => ShareType::Pipe,
         },
-        share_flags: match tree.kind {
-            TreeKind::Disk(_) if tree.encrypt_data => ShareFlags::ENCRYPT_DATA,
-            TreeKind::Disk(_) => ShareFlags::empty(),
-            TreeKind::Pipe => ShareFlags::NO_CACHING,
-        },
+        share_flags,
         capabilities: ShareCapabilities::empty(),
         maximal_access: tree.maximal_access,
     }
@@ -104,6 +112,7 @@ pub async fn decide_again(cx: &Context, session: &Session) -> Result<(), NtStatu
             identity: Arc::clone(&session.user().identity),
             maximal_access: AccessMask::empty(),
             read_only: true,
+            compress: tree.compress,
             encrypt_data: tree.encrypt_data,
             ended: Rc::clone(&tree.ended),
         };

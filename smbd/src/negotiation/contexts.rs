@@ -5,13 +5,15 @@
 use proto::smb2::NtStatus;
 use proto::smb2::negotiate::NegotiateRequest;
 use proto::smb2::negotiate_context::{
-    ContextType, PreauthIntegrity, SHA_512, algorithms_data, decode_algorithms,
-    decode_rdma_transforms, decode_transport, rdma_transform, rdma_transforms_data,
+    self, CompressionFlags, ContextType, PreauthIntegrity, SHA_512, algorithms_data,
+    decode_algorithms, decode_rdma_transforms, decode_transport, rdma_transform,
+    rdma_transforms_data,
 };
 use proto::wire::WireError;
 
 use super::Policy;
-use crate::config::ServerEncryption;
+use crate::compression::Compression;
+use crate::config::{ServerEncryption, ShareCompression};
 use crate::security::encryption::Cipher;
 use crate::security::payload::RdmaTransforms;
 use crate::security::signing::SigningAlgorithm;
@@ -33,6 +35,8 @@ pub struct Contexts {
     pub signing: Option<SigningAlgorithm>,
     /// Answered if asked for, with 0 when there is none in common.
     pub cipher: Option<Option<Cipher>>,
+    /// Likewise, with NONE.
+    pub compression: Option<Option<Compression>>,
     /// Those in common, in the client's order. Answered if asked for, with NONE when there is none.
     rdma_transforms: Option<Vec<u16>>,
     is_311: bool,
@@ -44,6 +48,7 @@ struct Offered<'a> {
     preauth: Option<&'a [u8]>,
     signing: Option<&'a [u8]>,
     ciphers: Option<&'a [u8]>,
+    compression: Option<&'a [u8]>,
     transport: Option<&'a [u8]>,
     rdma_transforms: Option<&'a [u8]>,
 }
@@ -59,7 +64,8 @@ impl<'a> Offered<'a> {
                 ContextType::ENCRYPTION_CAPABILITIES => &mut offered.ciphers,
                 ContextType::TRANSPORT_CAPABILITIES => &mut offered.transport,
                 ContextType::RDMA_TRANSFORM_CAPABILITIES => &mut offered.rdma_transforms,
-                // Compression is not offered; the net name says nothing new.
+                ContextType::COMPRESSION_CAPABILITIES => &mut offered.compression,
+                // The net name says nothing new.
                 _ => continue,
             };
             if slot.replace(context.data).is_some() {
@@ -81,6 +87,8 @@ impl Contexts {
             // No transport here is secure by itself: well formed, and not answered.
             decode_transport(data).map_err(malformed)?;
         }
+        let compresses = (policy.config.shares.iter())
+            .any(|share| share.smb3_compression != ShareCompression::Off);
         let encrypts = policy.config.global.server_smb_encrypt != ServerEncryption::Off;
         let cipher = offered
             .ciphers
@@ -103,6 +111,11 @@ impl Contexts {
                 .transpose()?
                 .flatten(),
             cipher,
+            compression: offered
+                .compression
+                .filter(|_| compresses)
+                .map(choose_compression)
+                .transpose()?,
             rdma_transforms,
             is_311: true,
         })
@@ -138,8 +151,30 @@ impl Contexts {
             };
             answer.push((ContextType::RDMA_TRANSFORM_CAPABILITIES, data));
         }
+        if let Some(chosen) = &self.compression {
+            let mut flags = CompressionFlags::empty();
+            let ids = match chosen {
+                Some(compression) => compression.ids(),
+                None => &[negotiate_context::compression::NONE],
+            };
+            flags.set(
+                CompressionFlags::CHAINED,
+                chosen.as_ref().is_some_and(Compression::is_chained),
+            );
+            let data = negotiate_context::Compression::data(flags, ids);
+            answer.push((ContextType::COMPRESSION_CAPABILITIES, data));
+        }
         answer
     }
+}
+
+fn choose_compression(data: &[u8]) -> Result<Option<Compression>, NtStatus> {
+    let offered = negotiate_context::Compression::decode(data).map_err(malformed)?;
+    if offered.algorithms.iter().len() == 0 {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let chained = offered.flags.contains(CompressionFlags::CHAINED);
+    Ok(Compression::choose(offered.algorithms.iter(), chained))
 }
 
 /// Exactly one context, and SHA-512 in it.

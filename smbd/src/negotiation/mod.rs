@@ -13,6 +13,7 @@ use proto::smb2::negotiate::{Capabilities, NegotiateRequest, SecurityMode};
 use proto::smb2::{Dialect, Guid, NtStatus};
 
 use crate::channel::{ChannelLimits, Transport};
+use crate::compression::Compression;
 use crate::config::{Config, Global, ServerEncryption, ServerSigning};
 use crate::security::encryption::Cipher;
 use crate::security::payload::RdmaTransforms;
@@ -64,6 +65,8 @@ pub struct Negotiated {
     pub signing: SigningAlgorithm,
     /// Connection.CipherId.
     pub cipher: Option<Cipher>,
+    /// Connection.CompressionIds, if there are any.
+    pub compression: Option<Compression>,
     /// Connection.RDMATransformIds.
     pub rdma_transforms: RdmaTransforms,
     /// Connection.MaxTransactSize.
@@ -123,6 +126,7 @@ pub fn agree(request: &NegotiateRequest<'_>, policy: &Policy<'_>) -> Result<Agre
             .contains(Capabilities::ENCRYPTION)
             .then_some(Cipher::Aes128Ccm),
     };
+    negotiated.compression = contexts.compression.clone().flatten();
     Ok(Agreement {
         negotiated,
         contexts,
@@ -174,6 +178,7 @@ impl Policy<'_> {
             security_mode: security_mode(&self.config.global),
             signing: SigningAlgorithm::HmacSha256,
             cipher: None,
+            compression: None,
             rdma_transforms,
             max_transact: sizes.transact,
             max_read: sizes.read,

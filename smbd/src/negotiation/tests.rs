@@ -1,12 +1,12 @@
 use proto::smb2::negotiate::NegotiateOffer;
 use proto::smb2::negotiate_context::{
-    ContextType, PreauthIntegrity, RawContext, SHA_512, algorithms_data, decode_rdma_transforms,
-    rdma_transform, rdma_transforms_data,
+    self, ContextType, PreauthIntegrity, RawContext, SHA_512, algorithms_data,
+    decode_rdma_transforms, rdma_transform, rdma_transforms_data,
 };
 use proto::smb2::{Command, Header, MessageId};
 
 use super::*;
-use crate::config::Protocol;
+use crate::config::{Protocol, ShareCompression};
 
 const LIMITS: ChannelLimits = ChannelLimits {
     max_send: 1 << 16,
@@ -298,6 +298,58 @@ fn a_cipher_is_chosen_only_where_one_was_offered() {
     let off = with(|global| global.server_smb_encrypt = ServerEncryption::Off);
     let contexts = contexts_with(&off, &[preauth(), ciphers(&[1, 2])]);
     assert_eq!(contexts.unwrap().cipher, Some(None));
+}
+
+fn compression(flags: u32, ids: &[u16]) -> (ContextType, Vec<u8>) {
+    let flags = negotiate_context::CompressionFlags::from_bits_retain(flags);
+    (
+        ContextType::COMPRESSION_CAPABILITIES,
+        negotiate_context::Compression::data(flags, ids),
+    )
+}
+
+fn with_share(compression: ShareCompression) -> Config {
+    let share = crate::config::Share {
+        smb3_compression: compression,
+        ..Default::default()
+    };
+    Config {
+        shares: vec![share.into()],
+        ..Config::default()
+    }
+}
+
+#[test]
+fn compression_is_chosen_where_a_share_may_be_compressed() {
+    let config = with_share(ShareCompression::IfRequired);
+    let answered = |flags, ids: &[u16]| {
+        let contexts = contexts_with(&config, &[preauth(), compression(flags, ids)])?;
+        let answer = contexts.answer(&[1; SALT_LENGTH]);
+        let (_, data) = answer
+            .into_iter()
+            .find(|(found, _)| *found == ContextType::COMPRESSION_CAPABILITIES)
+            .expect("an answer");
+        let found = negotiate_context::Compression::decode(&data).unwrap();
+        Ok((found.flags.bits(), found.algorithms.iter().collect()))
+    };
+    assert_eq!(answered(1, &[1, 4, 5, 2]), Ok((1, vec![4, 5])));
+    assert_eq!(answered(0, &[1, 4, 5, 2]), Ok((0, vec![5])));
+    assert_eq!(answered(1, &[1, 2, 3]), Ok((0, vec![0])), "none in common");
+    assert_eq!(answered(1, &[]), Err(NtStatus::INVALID_PARAMETER));
+    let cut = (
+        ContextType::COMPRESSION_CAPABILITIES,
+        vec![1, 0, 0, 0, 0, 0, 0, 0],
+    );
+    let twice = [preauth(), compression(0, &[5]), compression(0, &[5])];
+    for hostile in [&[preauth(), cut][..], &twice] {
+        assert_eq!(
+            contexts_with(&config, hostile),
+            Err(NtStatus::INVALID_PARAMETER)
+        );
+    }
+    let off = with_share(ShareCompression::Off);
+    let contexts = contexts_with(&off, &[preauth(), compression(1, &[5])]).unwrap();
+    assert_eq!(contexts.compression, None, "not even answered");
 }
 
 #[test]

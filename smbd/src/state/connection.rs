@@ -10,6 +10,7 @@ use proto::smb2::{Dialect, SessionId};
 
 use super::session::Logon;
 use crate::channel::Channel;
+use crate::compression::Compression;
 use crate::dispatch::{Requests, SequenceWindow};
 use crate::negotiation::Negotiated;
 use crate::refusals::Refusals;
@@ -101,6 +102,11 @@ impl Connection {
     /// Connection.Dialect, once negotiated.
     pub fn dialect(&self) -> Option<Dialect> {
         self.negotiated.get().map(|found| found.dialect)
+    }
+
+    /// Connection.CompressionIds, if there are any.
+    pub fn compression(&self) -> Option<&Compression> {
+        self.negotiated.get()?.compression.as_ref()
     }
 
     /// Connection.SupportsMultiCredit.

@@ -36,6 +36,8 @@ pub struct Tree {
     pub maximal_access: AccessMask,
     /// Nothing may be changed through it, whatever the user's rights.
     pub read_only: bool,
+    /// Data of its files may be sent compressed (`smb3 compression`).
+    pub compress: bool,
     /// TreeConnect.Share.EncryptData: what is not encrypted is refused.
     pub encrypt_data: bool,
     /// It was ended: nothing is opened through it any more.
@@ -151,6 +153,7 @@ mod tests {
             identity: Arc::new(identity),
             maximal_access: AccessMask::FILE_ALL_ACCESS,
             read_only: false,
+            compress: false,
             encrypt_data: false,
             ended: Default::default(),
         })

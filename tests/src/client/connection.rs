@@ -8,8 +8,9 @@ use proto::smb2::header::PROTOCOL_ID;
 use proto::smb2::multi_protocol::MultiProtocolNegotiate;
 use proto::smb2::negotiate::{Capabilities, NegotiateOffer, NegotiateResponse, SecurityMode};
 use proto::smb2::negotiate_context::{
-    ContextType, PreauthIntegrity, RawContext, SHA_512, algorithms_data, decode_algorithms,
-    decode_rdma_transforms, rdma_transforms_data,
+    Compression as CompressionCapabilities, CompressionFlags, ContextType, PreauthIntegrity,
+    RawContext, SHA_512, algorithms_data, decode_algorithms, decode_rdma_transforms,
+    rdma_transforms_data,
 };
 use proto::smb2::{
     Addressing, Command, Dialect, Guid, Header, HeaderFlags, MessageId, NtStatus, SessionId, TreeId,
@@ -19,7 +20,7 @@ use smbd::security::keys::PreauthHash;
 use smbd::security::signing::{SigningAlgorithm, SigningKey};
 
 use super::protection::Encryption;
-use super::{ClientError, PATIENCE, RdmaTransport, Transport};
+use super::{ClientError, Compression, PATIENCE, RdmaTransport, Transport};
 
 /// What the client offers in NEGOTIATE.
 #[derive(Debug, Clone)]
@@ -38,6 +39,10 @@ pub struct Offer {
     pub ciphers: Vec<Cipher>,
     /// RDMATransformIds, likewise.
     pub rdma_transforms: Vec<u16>,
+    /// CompressionAlgorithms, likewise.
+    pub compression: Vec<u16>,
+    /// Of the compression context.
+    pub chained_compression: bool,
 }
 
 impl Default for Offer {
@@ -59,6 +64,8 @@ impl Default for Offer {
             signing: vec![SigningAlgorithm::AesCmac],
             ciphers: Vec::new(),
             rdma_transforms: Vec::new(),
+            compression: Vec::new(),
+            chained_compression: false,
         }
     }
 }
@@ -98,6 +105,8 @@ pub struct Negotiated {
     pub cipher: Option<Cipher>,
     /// RDMATransformIds of the answer; `None` without that context.
     pub rdma_transforms: Option<Vec<u16>>,
+    /// CompressionAlgorithms of the answer, and whether chained; `None` without that context.
+    pub compression: Option<(Vec<u16>, bool)>,
 }
 
 /// One element of a reply.
@@ -133,6 +142,8 @@ pub struct Connection {
     keys: HashMap<SessionId, Arc<SigningKey>>,
     /// See `client::protection`.
     pub(super) encryption: Encryption,
+    /// See `client::compression`.
+    pub compression: Compression,
     /// Interim replies seen: the AsyncId by message.
     pub pending: HashMap<MessageId, proto::smb2::AsyncId>,
 }
@@ -150,6 +161,7 @@ impl Connection {
             early: HashMap::new(),
             keys: HashMap::new(),
             encryption: Encryption::default(),
+            compression: Compression::default(),
             pending: HashMap::new(),
         }
     }
@@ -233,6 +245,7 @@ impl Connection {
             .contains(Capabilities::ENCRYPTION)
             .then_some(Cipher::Aes128Ccm);
         let mut rdma_transforms = None;
+        let mut compression = None;
         for context in response.contexts.iter() {
             let context = context.map_err(ClientError::protocol)?;
             let chosen = || decode_algorithms(context.data).map_err(ClientError::protocol);
@@ -250,6 +263,15 @@ impl Connection {
                         decode_rdma_transforms(context.data).map_err(ClientError::protocol)?;
                     rdma_transforms = Some(ids.iter().collect());
                 }
+                ContextType::COMPRESSION_CAPABILITIES => {
+                    let chosen = CompressionCapabilities::decode(context.data)
+                        .map_err(ClientError::protocol)?;
+                    let ids: Vec<u16> = chosen.algorithms.iter().collect();
+                    let chained = chosen.flags.contains(CompressionFlags::CHAINED);
+                    self.compression.negotiated =
+                        smbd::compression::Compression::choose(ids.iter().copied(), chained);
+                    compression = Some((ids, chained));
+                }
                 _ => {}
             }
         }
@@ -265,6 +287,7 @@ impl Connection {
             signing,
             cipher,
             rdma_transforms,
+            compression,
         });
         Ok(())
     }
@@ -353,6 +376,7 @@ impl Connection {
             }
             message.extend_from_slice(&element);
         }
+        let message = self.compression.pack(message);
         let message = self.encryption.seal(session, message)?;
         self.send_raw(&message)
     }
@@ -413,6 +437,7 @@ impl Connection {
     pub fn receive(&mut self, patience: Duration) -> Result<(), ClientError> {
         let message = self.transport.receive(patience)?;
         let (message, encrypted) = self.encryption.open(message)?;
+        let message = self.compression.unpack(message)?;
         let mut rest = &message[..];
         loop {
             let header = Header::decode(rest).map_err(ClientError::protocol)?;
@@ -545,6 +570,15 @@ fn encode_offer(offer: &Offer, body: &mut Vec<u8>) {
         contexts.push(RawContext {
             context_type: ContextType::SIGNING_CAPABILITIES,
             data: &signing,
+        });
+    }
+    let mut flags = CompressionFlags::empty();
+    flags.set(CompressionFlags::CHAINED, offer.chained_compression);
+    let compression = CompressionCapabilities::data(flags, &offer.compression);
+    if !offer.compression.is_empty() {
+        contexts.push(RawContext {
+            context_type: ContextType::COMPRESSION_CAPABILITIES,
+            data: &compression,
         });
     }
     NegotiateOffer {

@@ -86,7 +86,11 @@ impl Connection {
         offset: u64,
         length: u32,
     ) -> Result<Vec<u8>, ClientError> {
-        let body = read_body(file, offset, length, Channel::None, &[]);
+        let mut body = read_body(file, offset, length, Channel::None, &[]);
+        if self.compression.is_on {
+            // Behind StructureSize and Padding.
+            body[3] |= ReadFlags::REQUEST_COMPRESSED.bits();
+        }
         let header = self.header_for(Command::Read, Some(tree.session), tree.id, length);
         let reply = self.exchange(header, &body)?.check()?;
         let response = ReadResponse::decode(&reply.element).map_err(ClientError::protocol)?;

@@ -5,6 +5,7 @@
 //! without waiting ([`Connection::submit`]). It trusts the server as little as the server trusts
 //! it: signatures are verified, ids are checked, an unexpected reply is an error.
 
+mod compression;
 mod connection;
 mod files;
 mod interfaces;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use proto::smb2::NtStatus;
 
+pub use compression::Compression;
 pub use connection::{Connection, Negotiated, Offer, Reply};
 pub use files::{OpenOptions, create_body, read_body, split, write_rdma_body};
 pub use protection::{Protection, SealedPayload, write_protected_body};

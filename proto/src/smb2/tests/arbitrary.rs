@@ -3,6 +3,7 @@
 use super::element;
 use crate::smb2::change_notify::{ChangeNotifyRequest, NotifyEntry};
 use crate::smb2::close::{CloseRequest, CloseResponse};
+use crate::smb2::compression::CompressedMessage;
 use crate::smb2::create::{CreateRequest, CreateResponse};
 use crate::smb2::create_context::{CreateContext, CreateContexts};
 use crate::smb2::error::ErrorResponse;
@@ -25,7 +26,7 @@ use crate::smb2::rdma_transform::RdmaTransform;
 use crate::smb2::read::{ReadFlags, ReadRequest, ReadResponse};
 use crate::smb2::session_setup::{SessionSetupRequest, SessionSetupResponse};
 use crate::smb2::set_info::SetInfoRequest;
-use crate::smb2::transform::{CompressionHeader, TransformHeader};
+use crate::smb2::transform::TransformHeader;
 use crate::smb2::tree_connect::{TreeConnectRequest, TreeConnectResponse};
 use crate::smb2::write::{WriteFlags, WriteRequest, WriteResponse};
 use crate::smb2::*;
@@ -38,7 +39,7 @@ fn decode_everything(bytes: &[u8]) -> usize {
     count(Header::decode(bytes).is_ok());
     count(Elements::new(bytes).all(|element| element.is_ok()));
     count(TransformHeader::decode(bytes).is_ok());
-    count(CompressionHeader::decode(bytes).is_ok());
+    count(CompressedMessage::decode(bytes).is_ok());
     count(NegotiateRequest::decode(bytes).is_ok_and(|request| {
         request.dialects().count() > 0 && request.contexts.iter().all(|context| context.is_ok())
     }));
