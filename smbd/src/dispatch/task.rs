@@ -105,7 +105,7 @@ async fn answer(
                         related: header.is_related(),
                         chain_file: inherited.file.into(),
                         chain_metadata: inherited.metadata.into(),
-                        opened_through: RefCell::default(),
+                        named: RefCell::default(),
                         encrypted,
                         progress: Rc::clone(&element.progress),
                         message: Arc::clone(message),

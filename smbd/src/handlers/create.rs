@@ -242,7 +242,9 @@ async fn open(asked: &Asked, cx: &Context) -> Result<Done, NtStatus> {
         locks: Default::default(),
     };
     let tree = Rc::clone(cx.tree()?);
-    match cx.session()?.opens.insert(tree, OpenFile::Disk(disk)) {
+    let sequence = cx.header.channel_sequence();
+    let opens = &cx.session()?.opens;
+    match opens.insert(tree, OpenFile::Disk(disk), sequence) {
         Ok(open) => {
             let oplock = match level {
                 OplockLevel::None => level,

@@ -20,9 +20,10 @@ impl Context {
         &self,
         call: impl FnOnce() -> Result<T, NtStatus> + Send + 'static,
     ) -> Result<T, NtStatus> {
-        let opened_through = self.opened_through.borrow().clone();
-        let tree = opened_through.as_ref().unwrap_or(self.tree()?);
-        let identity = Arc::clone(&tree.identity);
+        let identity = match &*self.named.borrow() {
+            Some(named) => Arc::clone(&named.open.tree.identity),
+            None => Arc::clone(&self.tree()?.identity),
+        };
         self.child.pool.run(RunAs::User(identity), call).await?
     }
 

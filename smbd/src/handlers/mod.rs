@@ -36,13 +36,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use proto::relay::Descriptor;
-use proto::smb2::{Command, FileId, Header, NtStatus, SessionId, TreeId};
+use proto::smb2::{Command, FileId, Header, HeaderFlags, NtStatus, SessionId, TreeId};
 
 use crate::channel::{Message, Payload, Piece};
 use crate::child::Child;
 use crate::dispatch::Progress;
 use crate::security::signing::SigningKey;
-use crate::state::{Connection, Logon, Open, Session, Tree};
+use crate::state::{Connection, Logon, Open, Sequenced, Session, Tree};
 use crate::vfs::{Metadata, SharePath};
 
 /// What a handler may reach.
@@ -64,14 +64,29 @@ pub struct Context {
     pub chain_file: Cell<Option<FileId>>,
     /// What the compound's CREATE found, as long as nothing in the compound can have changed it.
     pub chain_metadata: Cell<Option<(FileId, Metadata)>>,
-    /// The tree connect of the open that was asked for: whoever made it makes its calls.
-    pub opened_through: RefCell<Option<Rc<Tree>>>,
+    /// The open that was asked for: whoever made it makes its calls.
+    pub named: RefCell<Option<Named>>,
     /// It came encrypted, and its response leaves encrypted.
     pub encrypted: bool,
     /// Whether it was cancelled, and whether it waits.
     pub progress: Rc<Progress>,
     /// The whole received message, for a job that needs a part of it.
     pub message: Arc<Message>,
+}
+
+/// An open while a request that names it is handled.
+pub struct Named {
+    pub open: Rc<Open>,
+    /// ChannelSequence of the request, if the open counts it.
+    counted: Option<u16>,
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if let Some(sequence) = self.counted {
+            self.open.sequence.finished(sequence);
+        }
+    }
 }
 
 /// An ordinary answer of a handler. An error answer is `Err(NtStatus)`.
@@ -255,7 +270,30 @@ impl Context {
             return Err(NtStatus::FILE_CLOSED);
         }
         self.chain_file.set(Some(wanted));
-        self.opened_through.replace(Some(Rc::clone(&open.tree)));
+        let is_named = |named: &Named| Rc::ptr_eq(&named.open, &open);
+        if !self.named.borrow().as_ref().is_some_and(is_named) {
+            let counted = self.begin(&open)?;
+            let open = Rc::clone(&open);
+            self.named.replace(Some(Named { open, counted }));
+        }
         Ok(open)
+    }
+
+    /// Checks the channel sequence of a request for an open, and counts it (MS-SMB2 3.3.5.2.10).
+    fn begin(&self, open: &Open) -> Result<Option<u16>, NtStatus> {
+        let negotiated = self.connection.negotiated.get();
+        if !negotiated.is_some_and(|negotiated| negotiated.dialect.is_smb3()) {
+            return Ok(None);
+        }
+        let sequence = self.header.channel_sequence();
+        let counted = open.sequence.begin(Sequenced {
+            sequence,
+            replay: self.header.flags.contains(HeaderFlags::REPLAY_OPERATION),
+            changes: matches!(
+                self.header.command(),
+                Ok(Command::Write | Command::SetInfo | Command::Ioctl)
+            ),
+        })?;
+        Ok(counted.then_some(sequence))
     }
 }

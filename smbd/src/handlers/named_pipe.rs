@@ -48,7 +48,9 @@ pub(super) fn create(
     let served = Served::of(&cx.child.config, child::now);
     let pipe = NamedPipe::open(&name, served)?;
     let file = OpenFile::Pipe(Box::new(PipeOpen { pipe, granted }));
-    let inserted = cx.session()?.opens.insert(Rc::clone(tree), file);
+    let sequence = cx.header.channel_sequence();
+    let opens = &cx.session()?.opens;
+    let inserted = opens.insert(Rc::clone(tree), file, sequence);
     let open = inserted.map_err(|not_added| not_added.status)?;
     cx.chain_file.set(Some(open.id));
     let mut body = Vec::new();

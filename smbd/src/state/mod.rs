@@ -4,6 +4,7 @@
 //! is a slab index with a generation, so that a stale one finds nothing. Dropping a connection
 //! drops what hangs from it, in order: opens, tree connects, sessions.
 
+mod channel_sequence;
 mod connection;
 mod open;
 mod oplocks;
@@ -11,6 +12,7 @@ mod session;
 mod tree;
 
 pub use crate::negotiation::Negotiated;
+pub use channel_sequence::{ChannelSequence, Sequenced};
 pub use connection::Connection;
 pub use open::{DiskOpen, HeldLock, MAX_OPENS, NotAdded, Open, OpenFile, Opens, PipeOpen};
 pub use oplocks::{Break, Oplocks};

@@ -8,7 +8,7 @@ use proto::control::broker::OpenId;
 use proto::smb2::{AccessMask, CreateOptions, FileId, NtStatus};
 use slab::Slab;
 
-use super::Tree;
+use super::{ChannelSequence, Tree};
 use crate::dispatch::Progress;
 use crate::rpc::NamedPipe;
 use crate::vfs;
@@ -25,6 +25,8 @@ pub struct Open {
     pub tree: Rc<Tree>,
     /// The file behind it.
     pub file: OpenFile,
+    /// Open.ChannelSequence, and what is under way.
+    pub sequence: ChannelSequence,
     /// Set when it is closed: requests that wait on it (CHANGE_NOTIFY) end.
     pub closed: Progress,
 }
@@ -100,7 +102,13 @@ impl Opens {
     /// Adds an open. One that can't be added is given back, to be released: the tree connect or
     /// session ended while it was opened (NETWORK_NAME_DELETED), or the session has as many as it
     /// may (INSUFFICIENT_RESOURCES).
-    pub fn insert(&self, tree: Rc<Tree>, file: OpenFile) -> Result<Rc<Open>, NotAdded> {
+    /// `sequence` is the ChannelSequence of its CREATE.
+    pub fn insert(
+        &self,
+        tree: Rc<Tree>,
+        file: OpenFile,
+        sequence: u16,
+    ) -> Result<Rc<Open>, NotAdded> {
         let mut table = self.table.borrow_mut();
         let refusal = if tree.ended.get() {
             Some(NtStatus::NETWORK_NAME_DELETED)
@@ -114,6 +122,7 @@ impl Opens {
                 id: FileId::RELATED,
                 tree,
                 file,
+                sequence: ChannelSequence::default(),
                 closed: Progress::default(),
             });
             return Err(NotAdded { status, open });
@@ -130,6 +139,7 @@ impl Opens {
             },
             tree,
             file,
+            sequence: ChannelSequence::starting_at(sequence),
             closed: Progress::default(),
         });
         entry.insert(Rc::clone(&open));
