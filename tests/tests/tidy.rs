@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use source::{SourceFile, manifest_dependencies, rust_files};
 
 /// The crates of the workspace and those among them that each may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 6] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
     ("fabric", &["proto", "shm"]),
+    ("fuzz", &["proto", "smbd"]),
     ("proto", &[]),
     ("shm", &["proto"]),
     ("smbdirectd", &["proto", "shm"]),
