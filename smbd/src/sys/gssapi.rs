@@ -181,7 +181,7 @@ pub struct Keytab {
 
 /// An established security context.
 struct Context {
-    library: &'static Library,
+    gssapi: &'static Library,
     handle: Handle,
 }
 
@@ -265,7 +265,7 @@ impl Tickets for Keytab {
         let library = library()?;
         let credential = self.credential(library)?;
         let mut context = Context {
-            library,
+            gssapi: library,
             handle: null_mut(),
         };
         let mut client = Owned {
@@ -333,12 +333,12 @@ impl Tickets for Keytab {
 
     fn sign(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         let context = self.context.as_mut()?;
-        let mut signature = Text::empty(context.library);
+        let mut signature = Text::empty(context.gssapi);
         let input = lent(message);
         let mut minor = 0;
         // SAFETY: the context is established and ours alone; `input` borrows for the call.
         let major = unsafe {
-            (context.library.get_mic)(&mut minor, context.handle, 0, &input, &mut signature.buffer)
+            (context.gssapi.get_mic)(&mut minor, context.handle, 0, &input, &mut signature.buffer)
         };
         (major & ERROR_BITS == 0).then(|| signature.bytes().to_vec())
     }
@@ -351,7 +351,7 @@ impl Tickets for Keytab {
         let mut minor = 0;
         // SAFETY: as in `sign`.
         let major = unsafe {
-            (context.library.verify_mic)(
+            (context.gssapi.verify_mic)(
                 &mut minor,
                 context.handle,
                 &message,
@@ -370,9 +370,9 @@ impl Context {
         let wanted = oid(SESSION_KEY);
         // SAFETY: the context is established; the set is released below.
         let major =
-            unsafe { (self.library.inquire_by_oid)(&mut minor, self.handle, &wanted, &mut set) };
+            unsafe { (self.gssapi.inquire_by_oid)(&mut minor, self.handle, &wanted, &mut set) };
         if major & ERROR_BITS != 0 {
-            return Err(TicketError::Refused(self.library.explain(major, minor)));
+            return Err(TicketError::Refused(self.gssapi.explain(major, minor)));
         }
         let mut key = Zeroizing::new(Vec::new());
         if !set.is_null() {
@@ -386,7 +386,7 @@ impl Context {
                     key.extend_from_slice(bytes);
                     zeroize::Zeroize::zeroize(bytes);
                 }
-                (self.library.release_buffer_set)(&mut minor, &mut set);
+                (self.gssapi.release_buffer_set)(&mut minor, &mut set);
             }
         }
         match key.is_empty() {
@@ -400,7 +400,7 @@ impl Drop for Context {
     fn drop(&mut self) {
         let mut minor = 0;
         // SAFETY: the context is the library's or null, and nobody uses it any more.
-        unsafe { (self.library.delete_sec_context)(&mut minor, &mut self.handle, null_mut()) };
+        unsafe { (self.gssapi.delete_sec_context)(&mut minor, &mut self.handle, null_mut()) };
     }
 }
 
@@ -420,14 +420,14 @@ impl Drop for Owned {
 
 /// Bytes the library allocated.
 struct Text {
-    library: &'static Library,
+    gssapi: &'static Library,
     buffer: Buffer,
 }
 
 impl Text {
     fn empty(library: &'static Library) -> Text {
         Text {
-            library,
+            gssapi: library,
             buffer: Buffer {
                 length: 0,
                 value: null_mut(),
@@ -454,7 +454,7 @@ impl Drop for Text {
     fn drop(&mut self) {
         let mut minor = 0;
         // SAFETY: the buffer is empty or was allocated by the library.
-        unsafe { (self.library.release_buffer)(&mut minor, &mut self.buffer) };
+        unsafe { (self.gssapi.release_buffer)(&mut minor, &mut self.buffer) };
     }
 }
 
