@@ -109,7 +109,8 @@ mod tests {
         assert_eq!(open.begin(write(0x7FFF)), Ok(true));
         assert_eq!(open.begin(write(0x7FFE)), LATE);
         assert_eq!(open.begin(write(0)), LATE);
-        assert_eq!(open.begin(write(0xFFFF)), Ok(true), "wraps");
+        assert_eq!(open.begin(write(0x8000)), Ok(true));
+        assert_eq!(open.begin(write(0xFFFF)), Ok(true));
         assert_eq!(open.begin(write(0)), Ok(true), "wraps");
         assert_eq!(open.begin(write(0xFFFF)), LATE);
     }
