@@ -118,6 +118,9 @@ impl EventLoop {
             .add(event_loop.child.pool.descriptor(), POOL, Interest::Read)?;
         let connection = event_loop.child.connect(start.kind, start.connection)?;
         event_loop.serve(&connection)?;
+        // The supervisor sends the list of interfaces before it orders the fork; a client that asks
+        // at once must not be told that there are none.
+        event_loop.supervisor_events();
         if !start.preface.is_empty() {
             event_loop.replay(&connection, &start.preface);
         }

@@ -114,6 +114,9 @@ impl Supervisor {
         let (brokers, childs_broker) = shm::link::pair()?;
         let mut link = ControlLink::new(here);
         link.send(&ToChild::Interfaces(self.offered.clone()));
+        // It lies there before the zygote can fork: a child reads it before it serves anybody. A
+        // failure comes again at the turn's end, where it is handled.
+        let _ = link.flush();
         let child = self.children.add(link, new.peer, self.zygote_number);
         if let Some(record) = self.children.find(child) {
             self.poll
