@@ -14,8 +14,11 @@ const OUTSTANDING_SENDS: u16 = 64;
 const OUTSTANDING_RDMA: u32 = 256;
 /// RDMA READs towards one client outstanding, if its device and ours serve as many.
 const OUTSTANDING_READS: u8 = 32;
-/// How long a connection may live without a child that asks for RDMA rights: once from when it was
-/// made until its first message, once from there.
+/// How long a connection may live until its first message: 5 s for SMB Direct's own negotiation
+/// (MS-SMBD 3.1.2.1), and as long for the NEGOTIATE after it as a client over TCP has. A client that
+/// never sends one connects anew only once it is let go.
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+/// How long it may live from there without a child that asks for RDMA rights.
 const UNATTACHED: Duration = Duration::from_secs(45);
 /// Credits of a client nobody has authenticated.
 const UNATTACHED_CREDITS: u16 = 10;
@@ -32,7 +35,9 @@ pub struct Limits {
     settings: GatewaySettings,
     /// READs to have outstanding towards a client at most.
     pub max_reads: u8,
-    /// How long a connection may wait for its first message, and then for its child's `attach`.
+    /// How long a connection may wait for its first message.
+    pub first_message: Duration,
+    /// How long it may then wait for its child's `attach`.
     pub unattached: Duration,
 }
 
@@ -42,6 +47,7 @@ impl Limits {
         Limits {
             settings,
             max_reads: OUTSTANDING_READS,
+            first_message: FIRST_MESSAGE,
             unattached: UNATTACHED,
         }
     }

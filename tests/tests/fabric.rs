@@ -277,7 +277,7 @@ fn a_device_that_keeps_its_requests_loses_the_queue_pair_before_drained_is_said(
 #[test]
 fn a_client_that_connects_and_says_nothing_is_let_go() {
     let mut limits = Limits::new(unprivileged_settings());
-    limits.unattached = Duration::from_millis(300);
+    limits.first_message = Duration::from_millis(300);
     let mut play = Play::begin_with(limits, |_| {});
     let before = play.totals();
     let client = play.connect(Behaviour::default());

@@ -134,8 +134,18 @@ impl Scene {
 
     /// Asks until `wanted` finds what it wants.
     #[track_caller]
-    pub fn wait_for<T>(&self, what: &str, mut wanted: impl FnMut(&StatusReport) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn wait_for<T>(&self, what: &str, wanted: impl FnMut(&StatusReport) -> Option<T>) -> T {
+        self.wait_at_most(PATIENCE, what, wanted)
+    }
+
+    /// As [`Scene::wait_for`], with more patience or less.
+    pub fn wait_at_most<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut wanted: impl FnMut(&StatusReport) -> Option<T>,
+    ) -> T {
+        let deadline = Instant::now() + patience;
         loop {
             let report = self.status();
             if let Some(found) = wanted(&report) {

@@ -223,7 +223,7 @@ impl Connection {
             announcement: None,
             phase: Phase::Greeted,
             attachment: None,
-            attach_by: Some(now.saturating_add(limits.unattached)),
+            attach_by: Some(now.saturating_add(limits.first_message)),
             stage: Stage::Open,
             ending: None,
             established: false,
