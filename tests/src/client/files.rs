@@ -105,17 +105,7 @@ impl Connection {
         offset: u64,
         data: &[u8],
     ) -> Result<u32, ClientError> {
-        let mut body = Vec::new();
-        WriteRequest {
-            offset,
-            file_id: file,
-            channel: Channel::None.into(),
-            remaining_bytes: 0,
-            flags: WriteFlags::empty(),
-            channel_info: &[],
-            data,
-        }
-        .encode(&mut body);
+        let body = write_body(file, offset, data);
         let length = data.len() as u32;
         let header = self.header_for(Command::Write, Some(tree.session), tree.id, length);
         written(self.exchange(header, &body)?)
@@ -218,6 +208,22 @@ pub fn read_body(
         channel: channel.into(),
         remaining_bytes: 0,
         channel_info: &list(descriptors),
+    }
+    .encode(&mut body);
+    body
+}
+
+/// A WRITE's body with its bytes inline.
+pub fn write_body(file: FileId, offset: u64, data: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    WriteRequest {
+        offset,
+        file_id: file,
+        channel: Channel::None.into(),
+        remaining_bytes: 0,
+        flags: WriteFlags::empty(),
+        channel_info: &[],
+        data,
     }
     .encode(&mut body);
     body

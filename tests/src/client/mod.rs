@@ -22,7 +22,7 @@ use proto::smb2::NtStatus;
 
 pub use compression::Compression;
 pub use connection::{Connection, Negotiated, Offer, Reply};
-pub use files::{OpenOptions, create_body, read_body, split, write_rdma_body};
+pub use files::{OpenOptions, create_body, read_body, split, write_body, write_rdma_body};
 pub use protection::{Protection, SealedPayload, write_protected_body};
 pub use rdma::{Access, ExposedMemory, RdmaTransport};
 pub use session::{Session, Tree};

@@ -3,13 +3,12 @@
 
 use proto::control::child::Transport;
 use proto::control::status::StatusReport;
-use proto::smb2::write::{WriteFlags, WriteRequest};
 use proto::smb2::{Channel, Command, FileId, Guid, MessageId};
 
 use super::{ADDRESS, Ground, Scene, guid, pattern};
 use crate::client::{
     Access, ClientError, Connection, ExposedMemory, Offer, OpenOptions, Tree, read_body, split,
-    write_rdma_body,
+    write_body, write_rdma_body,
 };
 use crate::server::{PASSWORD, USER};
 
@@ -154,7 +153,7 @@ impl Worker {
         let body = match (write, &descriptors) {
             (true, Some(list)) => write_rdma_body(self.file, offset, length, Channel::RdmaV1, list),
             (false, Some(list)) => read_body(self.file, offset, length, Channel::RdmaV1, list),
-            (true, None) => inline_write(self.file, offset, &data),
+            (true, None) => write_body(self.file, offset, &data),
             (false, None) => read_body(self.file, offset, length, Channel::None, &[]),
         };
         let command = match write {
@@ -194,21 +193,6 @@ impl Worker {
             withdrawn.expect("it was registered");
         }
     }
-}
-
-fn inline_write(file: FileId, offset: u64, data: &[u8]) -> Vec<u8> {
-    let mut body = Vec::new();
-    WriteRequest {
-        offset,
-        file_id: file,
-        channel: Channel::None.into(),
-        remaining_bytes: 0,
-        flags: WriteFlags::empty(),
-        channel_info: &[],
-        data,
-    }
-    .encode(&mut body);
-    body
 }
 
 fn inline_data(element: &[u8]) -> Vec<u8> {

@@ -5,13 +5,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use proto::smb2::write::{WriteFlags, WriteRequest};
 use proto::smb2::{Channel, Command, FileId, Guid, MessageId};
 
 use super::{Ground, Misbehaving};
 use crate::client::{
     Access, ClientError, Connection, ExposedMemory, Offer, OpenOptions, RdmaTransport, Transport,
-    Tree,
+    Tree, write_body,
 };
 use crate::server::{PASSWORD, USER};
 
@@ -141,17 +140,7 @@ impl RdmaClient {
 
     /// Submits a WRITE with its bytes inline.
     pub fn submit_write(&mut self, file: FileId, offset: u64, data: &[u8]) -> MessageId {
-        let mut body = Vec::new();
-        WriteRequest {
-            offset,
-            file_id: file,
-            channel: Channel::None.into(),
-            remaining_bytes: 0,
-            flags: WriteFlags::empty(),
-            channel_info: &[],
-            data,
-        }
-        .encode(&mut body);
+        let body = write_body(file, offset, data);
         let length = data.len() as u32;
         let header = self
             .connection
