@@ -115,7 +115,7 @@ stop_ours() {
 listens() { [ -n "$(ss -Hltn 'sport = 445')" ]; }
 is_free() { ! listens; }
 is_gone() { ! kill -0 "$1" 2>/dev/null; }
-listens_for_rdma() { "$1" --config $work/smb.conf status --json 2>/dev/null | jq -e '.gateway.interfaces | length > 0' >/dev/null; }
+listens_for_rdma() { "$1" --config $work/smb.conf status --json 2>/dev/null | says '.gateway.interfaces | length > 0'; }
 
 # -- the jobs ----------------------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ both() {
 		[ "$(cut -f5 <<<"$found" | sort -u | wc -l)" = 2 ]
 }
 
-listens_on_both() { smbd status --json 2>/dev/null | jq -e '.gateway.interfaces | length > 1' >/dev/null; }
+listens_on_both() { smbd status --json 2>/dev/null | says '.gateway.interfaces | length > 1'; }
 
 start_server() {
 	mkdir -p $mount_point $share /run/channels

@@ -67,7 +67,7 @@ start_server() {
 	wait_until 5 listens_for_rdma || fail "it does not listen for RDMA within 5 s"
 }
 
-listens_for_rdma() { status 2>>"$LAB_RESULTS/step.log" | jq -e '.gateway.interfaces | length > 0' >/dev/null 2>&1; }
+listens_for_rdma() { status 2>>"$LAB_RESULTS/step.log" | says '.gateway.interfaces | length > 0'; }
 
 mount_share() {
 	step "mount the share over SMB Direct ($1)"
@@ -131,8 +131,8 @@ see_that_nothing_is_left() {
 
 nothing_is_left() {
 	status >"$LAB_RESULTS/status-end.json" 2>>"$LAB_RESULTS/step.log" &&
-		jq -e '.children == [] and (.gateway.totals | [.connections, .queue_pairs, .memory_regions, .pinned_bytes] == [0, 0, 0, 0])' \
-			"$LAB_RESULTS/status-end.json" >/dev/null
+		says '.children == [] and (.gateway.totals | [.connections, .queue_pairs, .memory_regions, .pinned_bytes] == [0, 0, 0, 0])' \
+			<"$LAB_RESULTS/status-end.json"
 }
 
 # The kernel client tries iWARP's port 5445 first, where nobody listens.

@@ -16,6 +16,9 @@ wait_until() {
 	done
 }
 
+# says FILTER: what comes in is JSON of which the filter is true. Nothing at all is not: 'jq -e' of Debian 12 ends with 0 then.
+says() { jq -se "length > 0 and (last | $1)" >/dev/null 2>&1; }
+
 # loop_share SIZE TYPE FOLDER: a file system of its own (ext4, xfs) on an image in memory, for what tmpfs is not:
 # small enough to fill, or with the attributes of a disk.
 loop_share() {

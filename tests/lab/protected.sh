@@ -22,7 +22,7 @@ fail() {
 }
 
 smbd() { server "$SMBDIRECT_BIN_DIR/smbd" "$@"; }
-listens() { smbd status --json 2>/dev/null | jq -e '.gateway.interfaces | length > 0' >/dev/null; }
+listens() { smbd status --json 2>/dev/null | says '.gateway.interfaces | length > 0'; }
 moved() { smbd status --json | jq '.gateway.totals.rdma_read_bytes + .gateway.totals.rdma_write_bytes'; }
 
 # start_server LINE…: with these lines in [global].

@@ -78,7 +78,7 @@ fn recorded(protection: &str, setting: &str) -> Option<Outcome> {
             r#"
             smbd() {{ server "$SMBDIRECT_BIN_DIR/smbd" "$@"; }}
             channels() {{ smbd status --json 2>/dev/null | jq "[.children[].status.channels[]? | select(.transport == \"Rdma\")] | length"; }}
-            listens() {{ smbd status --json 2>/dev/null | jq -e '.gateway.interfaces | length > 1' >/dev/null; }}
+            listens() {{ smbd status --json 2>/dev/null | says '.gateway.interfaces | length > 1'; }}
             two() {{ [ "$(channels)" = 2 ]; }}
             mkdir -p /mnt/a /srv/share /run/recorded
             useradd --no-create-home load; chown load /srv/share
