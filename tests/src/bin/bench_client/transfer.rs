@@ -1,4 +1,7 @@
 //! One large file to the server and back by smbclient: plain, signed and encrypted.
+//!
+//! The first time does not count: in a virtual machine, memory that nothing has used yet is first to be found by
+//! its host, which takes longer than to write it, and whoever is measured first would pay for both servers.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,6 +11,8 @@ use tests::client::ClientError;
 use super::{Phase, Target};
 
 const MIB: f64 = 1024.0 * 1024.0;
+/// Times a file is moved with each protection; the best one counts.
+const PASSES: usize = 3;
 
 /// What guards the messages on their way, as smbclient is told.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,14 +46,18 @@ pub fn measure(
         }
         let (prefix, protection) = protection.names();
         let put = format!("put {} large", file.display());
-        for (key, command) in [("put", put.as_str()), ("get", "get large /dev/null")] {
-            let phase = Phase::measure(target, || {
-                run(target, smbclient, protection, command)?;
-                Ok(bytes)
-            })?;
-            phase.print(&format!("{prefix}{key}"), MIB);
+        for pass in 0..PASSES {
+            for (key, command) in [("put", put.as_str()), ("get", "get large /dev/null")] {
+                let phase = Phase::measure(target, || {
+                    run(target, smbclient, protection, command)?;
+                    Ok(bytes)
+                })?;
+                if pass > 0 {
+                    phase.print(&format!("{prefix}{key}"), MIB);
+                }
+            }
+            run(target, smbclient, protection, "del large")?;
         }
-        run(target, smbclient, protection, "del large")?;
     }
     Ok(())
 }
