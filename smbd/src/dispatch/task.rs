@@ -89,7 +89,12 @@ async fn answer(
     let admitted = admit(child, connection, element, message, inherited, &mut sender);
     let bytes = element.bytes(message);
     let outcome = match admitted {
-        Err(status) => Err(status),
+        Err(status) => {
+            if header.command() == Ok(Command::Create) {
+                inherited.failed = Some(status);
+            }
+            Err(status)
+        }
         Ok(admitted) => {
             rdma = rdma_use(admitted.command, bytes);
             match check_reply_size(connection, admitted.command, bytes, rdma) {

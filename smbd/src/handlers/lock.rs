@@ -43,6 +43,9 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
             check_range(element)?;
             unlock(disk, element, cx).await?;
         }
+    } else if cx.session()?.has_expired() {
+        // LOCK goes on in such a session (MS-SMB2 3.3.5.2.9) to give back what it has, not to take more.
+        return Err(NtStatus::NETWORK_SESSION_EXPIRED);
     } else {
         lock_all(&open, &elements, cx).await?;
     }

@@ -3,19 +3,24 @@
 './x torture [SUITE or TEST …]' calls it. Without a name it runs every test of the table that is not omitted. Prints
 what differs from the table and ends 'N passed, N failed, N skipped': an expected failure counts as skipped, and a
 test that passes against expectation is told and counts as passed. With --times it repeats, and ends with the flakes.
+Tests of tickets' ends have a server with a KDC beside it.
 """
 
 import argparse
 import collections
+import dataclasses
 import os
 import pathlib
 import queue
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 
 import expectations
-from client import Result, Smbtorture
+import realm
+from client import ADAPTED, Result, Smbtorture
 from server import Server
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -24,10 +29,26 @@ BATCH = 12
 SHARES_PER_SERVER = 2
 BATCH_LIMIT_S = 240
 TEST_LIMIT_S = 120
-# Suites that want a server of their own, and what stands in its [global] section.
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnServer:
+    """What some tests want a server of their own for."""
+
+    # Of its [global] section.
+    lines: tuple[str, ...] = ()
+    # With a KDC beside it.
+    kerberos: bool = False
+    # Tests at once, each on its own share.
+    shares: int = 1
+
+
+# By how the tests' names begin.
 OWN_SERVERS = {
-    "smb2.session-require-signing": ["server signing = mandatory"],
-    "smb2.secleak": ["map to guest = never"],
+    "smb2.session-require-signing": OwnServer(("server signing = mandatory",)),
+    "smb2.secleak": OwnServer(("map to guest = never",)),
+    # They wait for a ticket's end, for 10 s or twice that.
+    "smb2.session.expire": OwnServer(kerberos=True, shares=6),
 }
 # Suites whose tests take long: each is a process of its own, and they begin first.
 LONG_SUITES = ("smb2.lease", "smb2.replay", "smb2.multichannel", "smb2.oplock", "smb2.dirlease", "smb2.notify",
@@ -49,10 +70,13 @@ def main() -> int:
     smbtorture = Smbtorture(samba.stdout.strip())
     table = expectations.read()
     chosen = choose(arguments.names, table, smbtorture)
-    rounds = Run(arguments, smbd, smbtorture, table, chosen).run()
+    runnable, unavailable = available(chosen)
+    with tempfile.TemporaryDirectory(prefix="smbdirect-torture-") as folder:
+        smbtorture.adapt(runnable, pathlib.Path(folder))
+        rounds = Run(arguments, smbd, smbtorture, table, runnable).run()
     if arguments.record:
         record(table, rounds[-1])
-    return conclude(table, rounds, chosen)
+    return conclude(table, rounds, runnable, unavailable)
 
 
 def parse():
@@ -98,8 +122,28 @@ def matching(name: str, tests: list[str]) -> list[str]:
     return [test for test in tests if test == name or test.startswith(name + ".")]
 
 
+def available(chosen: list[str]) -> tuple[list[str], collections.Counter]:
+    """What of the chosen tests can run here, and why how many others cannot."""
+    runnable, unavailable = [], collections.Counter()
+    no_realm = realm.missing()
+    no_compiler = "there is no cc; install gcc" if shutil.which("cc") is None else None
+    for test in chosen:
+        own = own_server_of(test)
+        if no_realm is not None and own is not None and OWN_SERVERS[own].kerberos:
+            unavailable[no_realm] += 1
+        elif no_compiler is not None and test in ADAPTED:
+            unavailable[no_compiler] += 1
+        else:
+            runnable.append(test)
+    return runnable, unavailable
+
+
 def suite_of(test: str) -> str:
     return ".".join(test.split(".")[:2])
+
+
+def own_server_of(test: str) -> str | None:
+    return next((begins for begins in OWN_SERVERS if test.startswith(begins)), None)
 
 
 class Run:
@@ -113,16 +157,18 @@ class Run:
         omitted = lambda test: test in table and table[test].expected == "omit" and test not in arguments.names
         for test in chosen:
             if not omitted(test):
-                by_suite[suite_of(test)].append(test)
+                by_suite[own_server_of(test), test if test in ADAPTED else suite_of(test)].append(test)
         batches = []
-        for suite, tests in sorted(by_suite.items(), key=lambda item: (item[0] not in LONG_SUITES, -len(item[1]))):
-            size = 1 if suite in LONG_SUITES else BATCH
+        order = lambda item: (item[0][1] not in LONG_SUITES, -len(item[1]))
+        for (own, suite), tests in sorted(by_suite.items(), key=order):
+            alone = suite in LONG_SUITES or own is not None and OWN_SERVERS[own].shares > 1
+            size = 1 if alone else BATCH
             for start in range(0, len(tests), size):
-                batches.append((suite, tests[start : start + size]))
+                batches.append((own, tests[start : start + size]))
         self.rounds: list[dict[str, Result]] = [{} for _ in range(arguments.times)]
         for results in self.rounds:
-            for suite, tests in batches:
-                queued = self.own_batches[suite] if suite in OWN_SERVERS else self.batches
+            for own, tests in batches:
+                queued = self.batches if own is None else self.own_batches[own]
                 queued.put((results, tests))
         self.lock = threading.Lock()
         self.broken = None
@@ -132,18 +178,19 @@ class Run:
         servers = []
         workers = []
 
-        def serve(shares, batches, lines):
-            server = Server(self.smbd, shares, self.arguments.lines + lines)
+        def serve(numbers, batches, lines=(), kerberos=False):
+            shares = [f"w{number + 1}" for number in numbers]
+            server = Server(self.smbd, shares, [*self.arguments.lines, *lines], kerberos)
             servers.append(server)
             for share in shares:
                 workers.append(threading.Thread(target=self.work, args=(server, share, batches)))
 
         try:
             for first in range(0, jobs, SHARES_PER_SERVER):
-                numbers = range(first, min(first + SHARES_PER_SERVER, jobs))
-                serve([f"w{number + 1}" for number in numbers], self.batches, [])
-            for suite, batches in self.own_batches.items():
-                serve(["w1"], batches, OWN_SERVERS[suite])
+                serve(range(first, min(first + SHARES_PER_SERVER, jobs)), self.batches)
+            for name, batches in self.own_batches.items():
+                own = OWN_SERVERS[name]
+                serve(range(min(own.shares, batches.qsize())), batches, own.lines, own.kerberos)
             for worker in workers:
                 worker.start()
             for worker in workers:
@@ -199,7 +246,9 @@ def record(table: dict, results: dict[str, Result]):
     """Rows for what the table lacks; a reason is left for whoever knows it."""
     for test, result in results.items():
         row = table.get(test)
-        if result.word == "success":
+        if result.word in ("success", "adapted") and row is not None and row.expected == "adapted":
+            continue
+        elif result.word == "success":
             table[test] = expectations.Expectation(suite_of(test), test, "success", "")
         elif row is None or row.expected == "success":
             said = " ".join(result.said.split())[-160:] or "unknown"
@@ -207,21 +256,25 @@ def record(table: dict, results: dict[str, Result]):
     expectations.write(sorted(table.values(), key=lambda row: (row.suite, row.test)))
 
 
-def conclude(table: dict, rounds: list[dict[str, Result]], chosen: list[str]) -> int:
-    passed = failed = skipped = 0
-    reasons = collections.Counter()
+def conclude(table: dict, rounds: list[dict[str, Result]], chosen: list[str], unavailable: collections.Counter) -> int:
+    passed = failed = adapted = 0
+    reasons = collections.Counter(unavailable)
+    skipped = unavailable.total()
     for results in rounds:
         for test in chosen:
             row = table.get(test)
             expected = row.expected if row is not None else "success"
             result = results.get(test)
-            if result is not None and result.word == "success":
+            if result is not None and result.word in ("success", "adapted"):
                 passed += 1
+                adapted += result.word == "adapted"
             elif expected == "omit" and result is None or expected == "flaky" or result is not None and result.word == expected:
                 skipped += 1
                 reasons[row.reason] += 1
             else:
                 failed += 1
+    if adapted:
+        print(f"adapted: {adapted} × {', '.join(sorted(ADAPTED.keys() & set(chosen)))}")
     for reason, count in reasons.most_common():
         print(f"skipped: {count} × {reason}")
     if len(rounds) > 1:

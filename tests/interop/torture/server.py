@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 import time
 
+import realm
+
 # Accounts that each Debian has; neither is the guest account.
 USER, PASSWORD = "games", "Secret-1"
 OTHER_USER, OTHER_PASSWORD = "man", "Secret-2"
@@ -41,13 +43,17 @@ SHARE = """
 class Server:
     """Started when made; `stop` ends it."""
 
-    def __init__(self, smbd: pathlib.Path, shares: list[str], lines: list[str] = ()):
+    def __init__(self, smbd: pathlib.Path, shares: list[str], lines: list[str] = (), kerberos: bool = False):
         memory = "/dev/shm" if pathlib.Path("/dev/shm").is_dir() else None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="smbdirect-torture-", dir=memory))
         self.folder.chmod(0o755)
         self.shares = shares
         self.process = None
+        self.realm = None
         try:
+            if kerberos:
+                self.realm = realm.Realm(self.folder / "realm", {USER: PASSWORD})
+                lines = [*lines, *self.realm.settings]
             self._start(smbd, lines)
         except BaseException:
             self.stop()
@@ -81,12 +87,13 @@ class Server:
                 ip address add {NETWORK}.$((number + 1))/24 dev lan$number
                 ip link set lan$number up
             done
+            {self.realm.script if self.realm else ""}
             exec "$0" --config "$1"
         """
         unshare = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", script]
         with self.log_path.open("w") as log:
             self.process = subprocess.Popen(
-                [*unshare, smbd, self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*unshare, smbd, self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
             )
         self._wait_until_up()
 
@@ -94,13 +101,29 @@ class Server:
     def log_path(self) -> pathlib.Path:
         return self.folder / "smbd.log"
 
+    @property
+    def environment(self) -> dict[str, str] | None:
+        return self.realm.environment if self.realm else None
+
+    @property
+    def host(self) -> str:
+        return realm.HOST if self.realm else "127.0.0.1"
+
+    @property
+    def logon(self) -> list[str]:
+        """How smbtorture logs on: with a password, or the ticket it gets for one."""
+        if self.realm:
+            return ["-U", f"{USER}@{realm.REALM}%{PASSWORD}", "--use-kerberos=required"]
+        return ["-U", f"{USER}%{PASSWORD}"]
+
     def inside(self, command: list) -> list:
         """The command, run where the server is reached."""
         return ["nsenter", "--net", "--mount", f"--target={self.process.pid}", *command]
 
     def _wait_until_up(self):
         deadline = time.monotonic() + START_LIMIT_S
-        probe = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/445"]
+        ports = [445, 88] if self.realm else [445]
+        probe = ["bash", "-c", "; ".join(f"exec 3<>/dev/tcp/127.0.0.1/{port}" for port in ports)]
         while subprocess.run(self.inside(probe), capture_output=True).returncode != 0:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server does not answer; it logged:\n{self.log_path.read_text()}")
