@@ -114,8 +114,18 @@ pub struct RegionIdentity {
 }
 
 impl RegionIdentity {
-    /// The identity of the file behind `descriptor`.
+    /// The identity of the memfd behind `descriptor`; of anything else than memory whose size is
+    /// fixed it is an error. The seals are asked for first, which no file system has a part in: a
+    /// descriptor of one that hangs cannot hold up who asks.
     pub fn of(descriptor: BorrowedFd<'_>) -> Result<RegionIdentity, SystemError> {
+        let seals =
+            fcntl_get_seals(descriptor).map_err(SystemError::of("read a region's seals"))?;
+        if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
+            return Err(SystemError {
+                operation: "identify a region",
+                source: std::io::Error::other("its size is not fixed"),
+            });
+        }
         let stat = fstat(descriptor).map_err(SystemError::of("stat a region"))?;
         Ok(RegionIdentity {
             device: stat.st_dev,
@@ -233,6 +243,33 @@ mod tests {
         let mut out = Vec::new();
         assert!(region.mapping().copy_out(8190, 4, &mut out).is_err());
         assert!(region.mapping().copy_in(8190, b"abcd").is_err());
+    }
+
+    #[test]
+    fn what_is_no_memory_of_fixed_size_is_no_region() {
+        let file = std::fs::File::open("/").unwrap();
+        assert!(RegionIdentity::of(file.as_fd()).is_err());
+        let memfd = memfd_create(c"loose", MemfdFlags::ALLOW_SEALING).unwrap();
+        assert!(RegionIdentity::of(memfd.as_fd()).is_err());
+        fcntl_add_seals(&memfd, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+        assert!(RegionIdentity::of(memfd.as_fd()).is_ok());
+    }
+
+    #[test]
+    fn a_sealed_region_gives_no_page_back_through_a_mapping_either() {
+        let region = Region::create(1 << 16).unwrap();
+        let memfd = region.descriptor().try_clone_to_owned().unwrap();
+        let child = map_received(&memfd, 1 << 16).unwrap();
+        child.copy_in(0, b"bytes").unwrap();
+        region.seal().unwrap();
+        let address = child.address(0, 4096).unwrap();
+        // SAFETY: the range is a mapping of this test's own, to which nothing refers.
+        let removed =
+            unsafe { rustix::mm::madvise(address.cast(), 4096, rustix::mm::Advice::LinuxRemove) };
+        assert!(removed.is_err());
+        let mut copy = Vec::new();
+        region.mapping().copy_out(0, 5, &mut copy).unwrap();
+        assert_eq!(copy, b"bytes");
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod client;
 pub mod gateway;
 pub mod handoff;
 pub mod hazards;
+pub mod hostile_child;
 pub mod lab;
 pub mod realm;
 pub mod refusals;

@@ -82,6 +82,9 @@ pub enum AttachError {
     /// The child has more connections than a region has rings.
     #[error("the region's {RINGS} message rings are in use")]
     Rings,
+    /// What came along is no memory of a fixed size.
+    #[error("the descriptor that came with `attach` is no region: {0}")]
+    NotARegion(SystemError),
     /// The kernel or the device refused.
     #[error(transparent)]
     System(#[from] SystemError),
@@ -105,10 +108,11 @@ impl Memory {
         memfd: Option<&OwnedFd>,
     ) -> Result<Attachment, AttachError> {
         let known = match memfd {
-            Some(memfd) => self
-                .regions
-                .get(&RegionIdentity::of(memfd.as_fd())?)
-                .cloned(),
+            Some(memfd) => {
+                let identity = RegionIdentity::of(memfd.as_fd());
+                let identity = identity.map_err(AttachError::NotARegion)?;
+                self.regions.get(&identity).cloned()
+            }
             None => None,
         };
         let fresh = known.is_none();

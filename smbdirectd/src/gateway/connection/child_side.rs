@@ -323,6 +323,7 @@ impl Connection {
                 self.tell(&ToChild::AttachRefused);
                 Ok(())
             }
+            Err(error @ AttachError::NotARegion(_)) => Err(Ending::relay(error)),
             Err(AttachError::System(error)) => Err(error.into()),
         }
     }
