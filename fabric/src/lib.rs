@@ -14,6 +14,8 @@ mod listener;
 mod memory;
 #[path = "../../smbdirectd/src/privileges.rs"]
 pub mod privileges;
+#[path = "../../smbdirectd/src/program.rs"]
+pub mod program;
 pub mod rdma;
 #[path = "../../smbdirectd/src/relay/mod.rs"]
 mod relay;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use smbd::config::{DEFAULT_PATH, check_config, describe_parameters};
+use smbd::config::{Config, DEFAULT_PATH, check_config, describe_parameters};
 use smbd::passwd::{self, PasswdCommand, PasswordSource, Piped, Terminal};
 use smbd::serve::{self, ServeArguments, ServeError};
 use smbd::status;
@@ -48,6 +48,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what the configuration means for RDMA (asked by smbdirectd's commands)
+    #[command(hide = true)]
+    RdmaSettings,
     /// Fork children (started by smbd itself)
     #[command(hide = true)]
     Zygote(SubcommandServe),
@@ -124,6 +127,7 @@ fn main() -> ExitCode {
         }) => serve::broker(Account { uid, gid }, log_level).map_err(report),
         Some(Command::Passwd { command }) => change_users(&serve, command),
         Some(Command::CheckConfig { file, list }) => check(file.or(serve.config), list),
+        Some(Command::RdmaSettings) => show_rdma_settings(serve.config.as_deref()),
         Some(Command::Status { json }) => show_status(serve.config.as_deref(), json),
     };
     match outcome {
@@ -139,7 +143,7 @@ fn report(error: ServeError) -> ExitCode {
 
 fn change_users(serve: &ServeArguments, command: Passwd) -> Result<(), ExitCode> {
     let config = match (&serve.config, Path::new(DEFAULT_PATH).exists()) {
-        (None, false) => smbd::config::Config::default(),
+        (None, false) => Config::default(),
         _ => serve.load().map_err(report)?,
     };
     let (command, piped) = match command {
@@ -187,6 +191,14 @@ fn check(file: Option<PathBuf>, list: bool) -> Result<(), ExitCode> {
         0 => Ok(()),
         code => Err(ExitCode::from(code)),
     }
+}
+
+fn show_rdma_settings(config: Option<&Path>) -> Result<(), ExitCode> {
+    let config = Config::of(config).map_err(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })?;
+    print(&serde_json::to_string(&config.rdma_summary()).unwrap_or_default())
 }
 
 fn show_status(config: Option<&Path>, json: bool) -> Result<(), ExitCode> {

@@ -12,7 +12,7 @@ use proto::control::gateway::ConnectionStatus;
 use proto::control::status::StatusReport;
 use proto::smb2::Guid;
 
-use crate::config::{Config, DEFAULT_PATH};
+use crate::config::Config;
 use crate::supervisor::STATUS_SOCKET;
 
 /// The supervisor answers in a second.
@@ -35,11 +35,7 @@ pub enum StatusError {
 
 /// Asks the server of this configuration, or the usual one.
 pub fn ask(config: Option<&Path>) -> Result<StatusReport, StatusError> {
-    let config = match config {
-        Some(path) => Config::load(path)?,
-        None if Path::new(DEFAULT_PATH).exists() => Config::load(Path::new(DEFAULT_PATH))?,
-        None => Config::default(),
-    };
+    let config = Config::of(config)?;
     ask_at(&config.global.run_directory.join(STATUS_SOCKET))
 }
 
@@ -169,7 +165,7 @@ fn write_channel(
                 Some(found) => writeln!(
                     out,
                     ", {}, RDMA READ {} bytes, RDMA WRITE {} bytes",
-                    found.state, found.rdma_read_bytes, found.rdma_write_bytes
+                    found.state, found.counts.rdma_read_bytes, found.counts.rdma_write_bytes
                 ),
             }
         }
@@ -202,6 +198,7 @@ fn dialect(revision: u16) -> String {
 mod tests {
     use proto::control::ConnectionId;
     use proto::control::child::ChildStatus;
+    use proto::control::gateway::{ConnectionCounts, ConnectionCredits, ConnectionLimits};
     use proto::control::status::{ChildReport, GatewayReport};
 
     use super::*;
@@ -214,6 +211,8 @@ mod tests {
             device: "rxe0".into(),
             connection: Some(ConnectionId(4)),
             users: vec!["alice".into()],
+            must_protect: false,
+            rdma_transform: false,
         };
         let connection = ConnectionStatus {
             connection: ConnectionId(4),
@@ -221,11 +220,16 @@ mod tests {
             local: channel.local,
             device: "rxe0".into(),
             state: "established".into(),
-            rdma_read_bytes: 111,
-            rdma_write_bytes: 222,
-            messages_in: 1,
-            messages_out: 1,
-            send_credits: 9,
+            child_pid: None,
+            age_s: 3,
+            limits: ConnectionLimits::default(),
+            credits: ConnectionCredits::default(),
+            counts: ConnectionCounts {
+                rdma_read_bytes: 111,
+                rdma_write_bytes: 222,
+                ..ConnectionCounts::default()
+            },
+            region_bytes: 0,
         };
         StatusReport {
             supervisor: 1,

@@ -29,6 +29,10 @@ const SINKS: u64 = crate::gateway::SINK_MEMORY;
 /// Queues a driver pins for one connection, at most, in bytes.
 const QUEUE_MEMORY: u64 = 512 << 10;
 
+/// What to do where the kernel refuses to lock memory.
+pub const MEMORY_LOCK_ADVICE: &str = "the limit of locked memory is too small: start smbd as root, \
+     give its service LimitMEMLOCK=infinity, or lower rdma memory budget or rdma max connections";
+
 /// Limits of one run.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -60,7 +64,7 @@ impl Limits {
     /// What a connection offers, on a device that can do so much.
     pub fn parameters(&self, device: &DeviceLimits) -> Parameters {
         let server = Parameters::server();
-        let room = device.max_work_requests.min(u32::from(u16::MAX)) as u16;
+        let room = queue_room(device).min(u32::from(u16::MAX)) as u16;
         Parameters {
             receive_credit_max: self
                 .settings
@@ -77,7 +81,48 @@ impl Limits {
 
     /// RDMA WRITEs and READs a connection's send queue has room for.
     pub fn rdma_depth(&self, device: &DeviceLimits) -> u32 {
-        OUTSTANDING_RDMA.min(device.max_work_requests / 2).max(1)
+        OUTSTANDING_RDMA.min(queue_room(device) / 2).max(1)
+    }
+
+    /// A sentence for each limit that such a device lowers, or thing it can't do.
+    pub fn lowered(&self, device: &DeviceLimits) -> Vec<String> {
+        let parameters = self.parameters(device);
+        let room = queue_room(device);
+        let mut lowered = Vec::new();
+        let mut note = |what: &str, wanted: u32, left: u32| {
+            if left < wanted {
+                lowered.push(format!(
+                    "{what}: {left} instead of {wanted}, as a queue of the device holds {room}"
+                ));
+            }
+        };
+        let credits = u32::from(self.settings.receive_credits);
+        let sends = u32::from(parameters.max_outstanding_sends);
+        note(
+            "rdma receive credits",
+            credits,
+            u32::from(parameters.receive_credit_max),
+        );
+        note("SENDs at a time", u32::from(OUTSTANDING_SENDS), sends);
+        note(
+            "RDMA READs and WRITEs at a time",
+            OUTSTANDING_RDMA,
+            self.rdma_depth(device),
+        );
+        if device.max_initiator_depth < self.max_reads {
+            lowered.push(format!(
+                "RDMA READs towards a client at a time: {} instead of {}, the most the device does",
+                device.max_initiator_depth, self.max_reads
+            ));
+        }
+        if !device.send_with_invalidate {
+            lowered.push(
+                "clients invalidate their memory themselves: the device has no SEND with \
+                 invalidate"
+                    .into(),
+            );
+        }
+        lowered
     }
 
     /// Credits before a child attaches.
@@ -100,6 +145,11 @@ impl Limits {
             .memory_budget
             .saturating_add(connection.saturating_mul(u64::from(self.settings.max_connections)))
     }
+}
+
+/// Entries of a queue pair's queue, as each must fit its completion queue too.
+fn queue_room(device: &DeviceLimits) -> u32 {
+    device.max_work_requests.min(device.max_completions)
 }
 
 #[cfg(test)]
@@ -145,6 +195,44 @@ mod tests {
             let sends = u32::from(parameters.max_outstanding_sends) + limits.rdma_depth(&device);
             assert!(sends < work_requests, "{sends} of {work_requests}");
             assert!(u32::from(parameters.receive_queue_depth()) <= work_requests);
+        }
+    }
+
+    #[test]
+    fn completion_queues_bound_a_connection_too() {
+        let limits = Limits::new(settings());
+        let device = DeviceLimits {
+            max_completions: 64,
+            ..device(16384)
+        };
+        let parameters = limits.parameters(&device);
+        assert_eq!(parameters.receive_queue_depth(), 64);
+        let sends = u32::from(parameters.max_outstanding_sends) + limits.rdma_depth(&device);
+        assert!(sends < 64, "{sends}");
+    }
+
+    #[test]
+    fn what_a_device_lowers_is_said() {
+        let limits = Limits::new(settings());
+        let large = DeviceLimits {
+            max_initiator_depth: 128,
+            ..device(16384)
+        };
+        assert_eq!(limits.lowered(&large), [""; 0]);
+        let small = limits.lowered(&DeviceLimits {
+            send_with_invalidate: false,
+            ..device(128)
+        });
+        let expected = [
+            "rdma receive credits: 127 instead of 255, as a queue of the device holds 128",
+            "SENDs at a time: 32 instead of 64",
+            "RDMA READs and WRITEs at a time: 64 instead of 256",
+            "RDMA READs towards a client at a time: 16 instead of 32",
+            "no SEND with invalidate",
+        ];
+        assert_eq!(small.len(), expected.len(), "{small:?}");
+        for (said, expected) in small.iter().zip(expected) {
+            assert!(said.contains(expected), "{said}");
         }
     }
 

@@ -1,17 +1,22 @@
 //! A listener per address: RDMA has no wildcard that works for every device at once, and the port
 //! depends on the device's transport (MS-SMBD 2.1: 445, on iWARP 5445). The gateway rescans when
 //! the kernel says that addresses or devices came or went, and each second; an address that fails is complained
-//! about once, with what to do.
+//! about once, with what to do. An interface is told of only while a connection to it can succeed:
+//! listened on, and its device's port active. Devices are kept apart by identity, as names change.
 
-use std::collections::{HashMap, HashSet};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use proto::control::gateway::RdmaInterface;
+use proto::control::gateway::{DeviceStatus, RdmaInterface, Unheard, UnheardAddress};
 use shm::SystemError;
 
 use crate::addresses::{Local, local_addresses};
-use crate::rdma::{Device, DeviceLimits, EventChannel, Identifier, ProtectionDomain, Transport};
+use crate::config::Limits;
+use crate::rdma::{
+    Device, DeviceKey, DeviceLimits, EventChannel, Identifier, Port, ProtectionDomain, Transport,
+};
 
 /// Connection requests that may wait to be accepted, per address.
 const BACKLOG: u16 = 64;
@@ -26,9 +31,61 @@ pub struct DeviceEntry {
     pub domain: Rc<ProtectionDomain>,
     /// What it can do.
     pub limits: DeviceLimits,
+    /// As it is now; read anew with each rescan.
+    port: Cell<Port>,
+    name: RefCell<String>,
 }
 
 impl DeviceEntry {
+    fn new(device: &Rc<Device>) -> Result<DeviceEntry, SystemError> {
+        Ok(DeviceEntry {
+            limits: device.limits()?,
+            port: Cell::new(device.port()?),
+            name: RefCell::new(device.current_name()),
+            domain: ProtectionDomain::new(device)?,
+        })
+    }
+
+    /// Looks at what may change while it is in use; true if it did.
+    fn refresh(&self) -> bool {
+        let device = self.domain.device();
+        let (name, unknown) = (device.current_name(), Port::default());
+        let port = device.port().unwrap_or(unknown);
+        if name != *self.name.borrow() {
+            let before = self.name.replace(name.clone());
+            tracing::info!(device = name, before, "the device has another name now");
+        } else if port == self.port.get() {
+            return false;
+        }
+        if port.active != self.port.get().active {
+            let name = self.name.borrow();
+            match port.active {
+                true => tracing::info!(device = *name, "the device's port is active again"),
+                false => tracing::warn!(
+                    device = *name,
+                    "the device's port is not active; clients are not told of its addresses \
+                     until it is (look at its cable, switch, and 'rdma link show')"
+                ),
+            }
+        }
+        self.port.set(port);
+        true
+    }
+
+    /// For a status query.
+    pub fn status(&self, limits: &Limits) -> DeviceStatus {
+        DeviceStatus {
+            name: self.name.borrow().clone(),
+            iwarp: self.domain.device().transport() == Transport::Iwarp,
+            max_work_requests: self.limits.max_work_requests,
+            max_completions: self.limits.max_completions,
+            max_reads: self.limits.max_initiator_depth,
+            send_with_invalidate: self.limits.send_with_invalidate,
+            speed: self.port.get().speed,
+            lowered: limits.lowered(&self.limits),
+        }
+    }
+
     /// The domain of a new connection: the device's, but on iWARP its own, because there the peer
     /// has write access to memory of the domain.
     pub fn domain_of_connection(&self) -> Result<Rc<ProtectionDomain>, SystemError> {
@@ -52,7 +109,18 @@ pub struct Rescan {
 struct Listener {
     _identifier: Identifier,
     token: u64,
-    interface: RdmaInterface,
+    key: DeviceKey,
+    local: Local,
+    port: u16,
+}
+
+/// What came of an address.
+enum Outcome {
+    Listening,
+    /// It is no device's.
+    NoDevice,
+    /// Its device is not to be used.
+    NotWanted,
 }
 
 /// All listeners, and the devices they are on.
@@ -62,8 +130,10 @@ pub struct Listeners {
     wanted: Vec<String>,
     port_override: Option<u16>,
     listeners: HashMap<IpAddr, Listener>,
-    devices: HashMap<String, Rc<DeviceEntry>>,
-    complained: HashSet<IpAddr>,
+    devices: HashMap<DeviceKey, Rc<DeviceEntry>>,
+    /// Addresses of devices that are not listened on.
+    unheard: HashMap<IpAddr, UnheardAddress>,
+    new_devices: Vec<Rc<DeviceEntry>>,
     /// A listener went since the last rescan, with its device.
     dropped: bool,
     next_token: u64,
@@ -84,15 +154,16 @@ impl Listeners {
             port_override,
             listeners: HashMap::new(),
             devices: HashMap::new(),
-            complained: HashSet::new(),
+            unheard: HashMap::new(),
+            new_devices: Vec::new(),
             dropped: false,
             next_token: first_token,
         }
     }
 
     /// The device a connection request came in on.
-    pub fn device(&self, name: &str) -> Option<&Rc<DeviceEntry>> {
-        self.devices.get(name)
+    pub fn device(&self, identifier: &Identifier) -> Option<&Rc<DeviceEntry>> {
+        self.devices.get(&DeviceKey::of(identifier)?)
     }
 
     /// Devices in use.
@@ -100,30 +171,51 @@ impl Listeners {
         self.devices.values()
     }
 
-    /// What is listened on, in a fixed order.
+    /// What clients can connect to, in a fixed order.
     pub fn interfaces(&self) -> Vec<RdmaInterface> {
-        let mut interfaces: Vec<RdmaInterface> = self
-            .listeners
-            .values()
-            .map(|listener| listener.interface.clone())
-            .collect();
+        let found = self.listeners.values().filter_map(|listener| {
+            let device = self.devices.get(&listener.key)?;
+            let port = device.port.get();
+            port.active.then(|| RdmaInterface {
+                address: listener.local.address,
+                device: device.name.borrow().clone(),
+                port: listener.port,
+                speed: port.speed,
+                if_index: listener.local.if_index,
+            })
+        });
+        let mut interfaces: Vec<RdmaInterface> = found.collect();
         interfaces.sort_by_key(|interface| (interface.if_index, interface.address));
         interfaces
     }
 
+    /// Addresses of devices clients can't connect to, in a fixed order.
+    pub fn unheard(&self) -> Vec<UnheardAddress> {
+        let down = self.listeners.values().filter_map(|listener| {
+            let device = self.devices.get(&listener.key)?;
+            (!device.port.get().active).then(|| UnheardAddress {
+                address: listener.local.address,
+                why: Unheard::PortDown,
+                text: format!("the port of {} is not active", device.name.borrow()),
+            })
+        });
+        let mut unheard: Vec<UnheardAddress> = self.unheard.values().cloned().chain(down).collect();
+        unheard.sort_by_key(|unheard| unheard.address);
+        unheard
+    }
+
     /// The device of this listener is going, or its address moved: it is made anew if it comes back.
     pub fn drop_listener(&mut self, token: u64) {
-        let Some((address, device)) = self
-            .listeners
-            .iter()
+        let mut listeners = self.listeners.iter();
+        let Some((address, key)) = listeners
             .find(|(_, listener)| listener.token == token)
-            .map(|(address, listener)| (*address, listener.interface.device.clone()))
+            .map(|(address, listener)| (*address, listener.key))
         else {
             return;
         };
         self.listeners.remove(&address);
         self.dropped = true;
-        self.forget_unused(&device);
+        self.forget_unused(key);
     }
 
     /// Stops listening.
@@ -142,6 +234,9 @@ impl Listeners {
             }
         };
         found.changed = std::mem::take(&mut self.dropped);
+        for device in self.devices.values() {
+            found.changed |= device.refresh();
+        }
         let gone: Vec<IpAddr> = self
             .listeners
             .keys()
@@ -151,25 +246,32 @@ impl Listeners {
         for address in gone {
             if let Some(listener) = self.listeners.remove(&address) {
                 tracing::info!(%address, "no longer listening: the address is gone");
-                self.forget_unused(&listener.interface.device);
+                self.forget_unused(listener.key);
                 found.changed = true;
             }
         }
-        self.complained
-            .retain(|address| locals.iter().any(|local| local.address == *address));
+        self.unheard
+            .retain(|address, _| locals.iter().any(|local| local.address == *address));
         for local in locals {
             if self.listeners.contains_key(&local.address) {
                 continue;
             }
             match self.listen(local) {
-                Ok(true) => {
-                    self.complained.remove(&local.address);
+                Ok(Outcome::Listening) => {
+                    self.unheard.remove(&local.address);
                     found.changed = true;
                 }
-                Ok(false) => {}
+                Ok(Outcome::NoDevice) => {
+                    self.unheard.remove(&local.address);
+                }
+                Ok(Outcome::NotWanted) => {
+                    let text = "rdma devices names others than its device".into();
+                    self.note_unheard(local.address, Unheard::NotWanted, text);
+                }
                 Err(error) => {
-                    if self.complained.insert(local.address) {
-                        found.problems.push(explain(local.address, &error));
+                    let text = explain(local.address, &error);
+                    if self.note_unheard(local.address, why(&error), text.clone()) {
+                        found.problems.push(text);
                     }
                 }
             }
@@ -177,26 +279,28 @@ impl Listeners {
         found
     }
 
+    /// True if it was not known.
+    fn note_unheard(&mut self, address: IpAddr, why: Unheard, text: String) -> bool {
+        let new = UnheardAddress { address, why, text };
+        let known = self.unheard.insert(address, new);
+        known.is_none_or(|known| known.why != why)
+    }
+
     /// Listens on an address if it belongs to a device that is wanted.
-    fn listen(&mut self, local: Local) -> Result<bool, SystemError> {
+    fn listen(&mut self, local: Local) -> Result<Outcome, SystemError> {
         let device = match Device::of_address(&self.channel, local.address, 0) {
             Ok(device) => device,
-            Err(error) if is_no_device(&error) => return Ok(false),
+            Err(error) if is_no_device(&error) => return Ok(Outcome::NoDevice),
             Err(error) => return Err(error),
         };
-        let name = device.name().to_string();
+        let name = device.current_name();
         if !self.wanted.is_empty() && !self.wanted.contains(&name) {
-            return Ok(false);
+            return Ok(Outcome::NotWanted);
         }
-        let entry = match self.devices.get(&name) {
+        let key = device.key();
+        let entry = match self.devices.get(&key) {
             Some(entry) => entry.clone(),
-            None => {
-                let limits = device.limits()?;
-                let domain = ProtectionDomain::new(&device)?;
-                let entry = Rc::new(DeviceEntry { domain, limits });
-                self.devices.insert(name.clone(), entry.clone());
-                entry
-            }
+            None => Rc::new(DeviceEntry::new(&device)?),
         };
         let by_transport = match entry.domain.device().transport() {
             Transport::InfiniBand => PORT,
@@ -209,32 +313,30 @@ impl Listeners {
         identifier.bind(SocketAddr::new(local.address, port))?;
         identifier.listen(BACKLOG)?;
         self.next_token += 1;
+        if self.devices.insert(key, entry.clone()).is_none() {
+            self.new_devices.push(entry);
+        }
         tracing::info!(address = %local.address, port, device = name, "listening for SMB Direct");
-        let interface = RdmaInterface {
-            address: local.address,
-            device: name,
+        let listener = Listener {
+            _identifier: identifier,
+            token,
+            key,
+            local,
             port,
-            speed: entry.limits.speed,
-            if_index: local.if_index,
         };
-        self.listeners.insert(
-            local.address,
-            Listener {
-                _identifier: identifier,
-                token,
-                interface,
-            },
-        );
-        Ok(true)
+        self.listeners.insert(local.address, listener);
+        Ok(Outcome::Listening)
     }
 
-    fn forget_unused(&mut self, device: &str) {
-        let used = self
-            .listeners
-            .values()
-            .any(|listener| listener.interface.device == device);
-        if !used {
-            self.devices.remove(device);
+    /// Devices that came into use since the last call.
+    pub fn take_new_devices(&mut self) -> Vec<Rc<DeviceEntry>> {
+        std::mem::take(&mut self.new_devices)
+    }
+
+    fn forget_unused(&mut self, key: DeviceKey) {
+        let mut listeners = self.listeners.values();
+        if !listeners.any(|listener| listener.key == key) {
+            self.devices.remove(&key);
         }
     }
 }
@@ -247,15 +349,22 @@ fn is_no_device(error: &SystemError) -> bool {
     )
 }
 
+fn why(error: &SystemError) -> Unheard {
+    match error.source.raw_os_error() {
+        Some(libc::EADDRINUSE) => Unheard::PortTaken,
+        Some(libc::EACCES | libc::EPERM) => Unheard::NotPermitted,
+        Some(libc::ENOMEM) => Unheard::MemoryLock,
+        _ => Unheard::Other,
+    }
+}
+
 fn explain(address: IpAddr, error: &SystemError) -> String {
-    let advice = match error.source.raw_os_error() {
-        Some(libc::EADDRINUSE) => {
+    let advice = match why(error) {
+        Unheard::PortTaken => {
             "another server has the port (ksmbd?): stop it, or set another RDMA port"
         }
-        Some(libc::EACCES | libc::EPERM) => {
-            "a port below 1024 needs CAP_NET_BIND_SERVICE: start smbd as root"
-        }
-        Some(libc::ENOMEM) => "raise the locked-memory limit, or lower the RDMA memory budget",
+        Unheard::NotPermitted => "a port below 1024 needs CAP_NET_BIND_SERVICE: start smbd as root",
+        Unheard::MemoryLock => crate::config::MEMORY_LOCK_ADVICE,
         _ => "see the kernel's log (dmesg); it is tried again each second",
     };
     format!("no SMB Direct on {address}: {error}; {advice}")

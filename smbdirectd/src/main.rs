@@ -1,94 +1,80 @@
-//! Starts the gateway: reads its settings from the supervisor, gives up its privileges, runs.
+//! The command line of `smbdirectd`: the gateway itself, which smbd starts, and what an
+//! administrator asks it.
 
-use std::fmt;
-use std::os::fd::AsFd;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-use proto::control::gateway::{GatewaySettings, ToGateway};
-use shm::SystemError;
-use shm::link::{Datagram, Link, SocketLink};
-use smbdirectd::config::Limits;
-use smbdirectd::gateway::{Gateway, GatewayError};
-use smbdirectd::privileges;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use clap::{Parser, Subcommand};
+use smbdirectd::server::Server;
+use smbdirectd::{program, status};
 
 /// The RDMA gateway of smbd: owns the RDMA devices, speaks SMB Direct, relays whole SMB messages.
 ///
-/// Started by smbd, which passes a control socket as standard input and the settings through it;
-/// there is nothing to set here. Log detail: SMBDIRECT_LOG (error, warn, info, debug).
+/// smbd starts it, with a control socket as standard input and the settings through it. Log
+/// detail: SMBDIRECT_LOG (error, warn, info, debug).
 #[derive(Parser)]
 #[command(version)]
-struct Arguments {}
-
-/// Time, process and pid before each line, as smbd's processes write it to the same log.
-struct Prefix;
-
-impl FormatTime for Prefix {
-    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        SystemTime.format_time(writer)?;
-        write!(writer, " smbdirectd[{}]", std::process::id())
-    }
+struct Arguments {
+    /// The configuration of the smbd that is asked, if not the usual one
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
-/// Public so that a build on another fabric can be started the same way.
-pub fn main() -> ExitCode {
-    let Arguments {} = Arguments::parse();
-    let filter =
-        EnvFilter::try_from_env("SMBDIRECT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .with_timer(Prefix)
-        .compact()
-        .init();
-    match serve() {
+#[derive(Subcommand)]
+enum Command {
+    /// Show every RDMA connection of the running server, and why the last ones ended
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// As Prometheus metrics
+        #[arg(long, conflicts_with = "json")]
+        prometheus: bool,
+        /// Replace this file by the output, whole (node_exporter's textfile collector)
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Arguments { config, command } = Arguments::parse();
+    let answer = match command {
+        None if std::io::stdin().is_terminal() => Err(
+            "smbd starts this program; see 'smbdirectd --help' for what can be asked of it".into(),
+        ),
+        None => return program::run(),
+        Some(Command::Status {
+            json,
+            prometheus,
+            output,
+        }) => Server::of(config.as_deref()).and_then(|server| {
+            let report = server.ask()?;
+            let text = match (json, prometheus) {
+                (true, _) => status::json(&report),
+                (_, true) => status::prometheus(&report),
+                _ => status::text(&report),
+            };
+            match output {
+                Some(path) => status::replace(&path, &text),
+                None => print(&text),
+            }
+        }),
+    };
+    match answer {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("smbdirectd ends: {error}");
+        Err(problem) => {
+            eprintln!("smbdirectd: {problem}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn serve() -> Result<(), Box<dyn std::error::Error>> {
-    privileges::confine()?;
-    let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
-    let mut control = SocketLink::new(socket, proto::control::BACKLOG);
-    let settings = receive_settings(&mut control)?;
-    let limits = Limits::new(settings);
-    let (uid, gid) = (limits.settings().uid, limits.settings().gid);
-    privileges::drop_to(uid, gid, limits.pinned_limit())?;
-    if let Err(error) = shm::scheduling::gather_work_of_many() {
-        tracing::warn!("clients may be served slower than they need be: {error}");
-    }
-    Gateway::new(control, limits)?.run()?;
+/// Prints with one newline at its end; a reader that has left (`| head`) is nobody to complain to.
+fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let _ = writeln!(std::io::stdout(), "{text}");
     Ok(())
-}
-
-/// Waits for the first message, which holds the settings and nothing else.
-fn receive_settings(control: &mut SocketLink) -> Result<GatewaySettings, GatewayError> {
-    let mut datagram = Datagram::new();
-    loop {
-        if !control.receive(&mut datagram)? {
-            let mut waiting = [rustix::event::PollFd::from_borrowed_fd(
-                control.descriptor(),
-                rustix::event::PollFlags::IN,
-            )];
-            rustix::event::poll(&mut waiting, None)
-                .map_err(SystemError::of("wait for the supervisor"))?;
-            continue;
-        }
-        let mut messages =
-            proto::control::decode::<ToGateway>(datagram.bytes(), datagram.descriptors.len());
-        return match messages.next() {
-            Some(Ok(ToGateway::Configure(settings))) => Ok(settings),
-            Some(Err(error)) => Err(error.into()),
-            _ => Err(proto::control::ControlError::Malformed { offset: 0 }.into()),
-        };
-    }
 }

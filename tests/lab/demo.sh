@@ -170,7 +170,7 @@ print_channels() {
 			| . as $channel
 			| ([$gateway.connections[] | select(.connection == $channel.connection)] | first) as $rdma
 			| [$when, (.transport | ascii_downcase), .peer, .device, $child.pid, $gateway.pid,
-				($rdma.rdma_read_bytes // 0), ($rdma.rdma_write_bytes // 0), $child.status.region_bytes_copied]
+				($rdma.counts.rdma_read_bytes // 0), ($rdma.counts.rdma_write_bytes // 0), $child.status.region_bytes_copied]
 			| @tsv' "$LAB_RESULTS/status-$when.json"
 	done | awk -F'\t' '
 		BEGIN { printf "  %-6s %-5s %-16s %-8s %-11s %-11s %12s %12s %14s\n", "mount", "via", "client", "device", "smbd child", "smbdirectd", "RDMA READ", "RDMA WRITE", "copied by smbd" }

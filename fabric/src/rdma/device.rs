@@ -43,10 +43,33 @@ pub struct DeviceLimits {
     pub speed: u64,
 }
 
+/// A device's port as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Port {
+    /// It carries traffic.
+    pub active: bool,
+    /// Bit/s; 0 if unknown.
+    pub speed: u64,
+}
+
+/// Tells one device in use from all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceKey(IpAddr);
+
+impl DeviceKey {
+    /// Of the device a connection's identifier came in on.
+    pub fn of(identifier: &Identifier) -> Option<DeviceKey> {
+        let local = identifier.local_address()?.ip();
+        let fabric = Fabric::current().ok()?;
+        fabric.device_at(local).map(|_| DeviceKey(local))
+    }
+}
+
 /// A device in use.
 #[derive(Debug)]
 pub struct Device {
     settings: SimulatedDevice,
+    address: IpAddr,
     /// Never signalled: nothing happens to a simulated device.
     events: Wakeup,
 }
@@ -75,20 +98,32 @@ impl Device {
             .ok_or_else(|| refused("find the device of an address", libc::ENODEV))?;
         Ok(Rc::new(Device {
             settings: settings.clone(),
+            address,
             events: Wakeup::new()?,
         }))
-    }
-
-    /// The device a connection's identifier came in on, or was resolved to.
-    pub fn name_of(identifier: &Identifier) -> Option<String> {
-        let local = identifier.local_address()?;
-        let fabric = Fabric::current().ok()?;
-        Some(fabric.device_at(local.ip())?.name.clone())
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// Its name, which stays.
+    pub fn current_name(&self) -> String {
+        self.settings.name.clone()
+    }
+
+    /// Its identity: a simulated device has one address.
+    pub fn key(&self) -> DeviceKey {
+        DeviceKey(self.address)
+    }
+
+    /// Its port, which is never down.
+    pub fn port(&self) -> Result<Port, SystemError> {
+        Ok(Port {
+            active: true,
+            speed: self.settings.limits.speed,
+        })
     }
 
     /// What carries it.

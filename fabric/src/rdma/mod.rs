@@ -18,7 +18,7 @@ mod settings;
 mod work_queues;
 mod work_request;
 
-pub use device::{Device, DeviceLimits, ProtectionDomain, Transport};
+pub use device::{Device, DeviceKey, DeviceLimits, Port, ProtectionDomain, Transport};
 pub use event_channel::{CmEvent, CmEventKind, EventChannel};
 pub use identifier::Identifier;
 pub use memory_region::{

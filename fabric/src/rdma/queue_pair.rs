@@ -11,7 +11,7 @@ use super::memory_region::count_queue_pair;
 use super::receive_buffers::ReceiveBuffers;
 use super::work_queues::{Receive, WorkQueues};
 use super::work_request::WorkRequest;
-use super::{Device, refused};
+use super::{DeviceKey, refused};
 
 /// How deep the queues are.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +77,7 @@ impl QueuePair {
         domain: &Rc<ProtectionDomain>,
         limits: QueuePairLimits,
     ) -> Result<QueuePair, (SystemError, Identifier)> {
-        if Device::name_of(&identifier).as_deref() != Some(domain.device().name()) {
+        if DeviceKey::of(&identifier) != Some(domain.device().key()) {
             let error = refused("make a queue pair on another device", libc::EINVAL);
             return Err((error, identifier));
         }

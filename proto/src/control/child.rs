@@ -70,6 +70,10 @@ pub struct ChannelStatus {
     pub connection: Option<ConnectionId>,
     /// Authenticated users, empty before that.
     pub users: Vec<String>,
+    /// A session on it must be signed or encrypted.
+    pub must_protect: bool,
+    /// Its client can sign or encrypt payload moved by RDMA (MS-SMB2 2.2.3.1.6).
+    pub rdma_transform: bool,
 }
 
 /// What carries a channel.

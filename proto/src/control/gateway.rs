@@ -33,11 +33,19 @@ pub enum FromGateway {
         local: SocketAddr,
         device: String,
     },
+    /// Some of the connections, before the [`FromGateway::Status`] of the same query: all of them
+    /// do not fit one datagram.
+    Connections {
+        query: QueryId,
+        connections: Vec<ConnectionStatus>,
+    },
     /// Answers [`ToGateway::QueryStatus`].
     Status {
         query: QueryId,
-        connections: Vec<ConnectionStatus>,
         totals: GatewayTotals,
+        devices: Vec<DeviceStatus>,
+        unheard: Vec<UnheardAddress>,
+        ended: Vec<EndedConnection>,
     },
     /// Something an administrator should read, with what to do about it; smbdirectd goes on.
     Problem { text: String },
@@ -83,6 +91,49 @@ pub struct RdmaInterface {
     pub if_index: u32,
 }
 
+/// An address of an RDMA device nobody listens on, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnheardAddress {
+    pub address: IpAddr,
+    pub why: Unheard,
+    /// What smbdirectd said of it, with what to do.
+    pub text: String,
+}
+
+/// Why an address of a device is not listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unheard {
+    /// Somebody else has the port.
+    PortTaken,
+    /// The port may not be bound.
+    NotPermitted,
+    /// No more memory may be locked.
+    MemoryLock,
+    /// The device's port is not active.
+    PortDown,
+    /// The configuration names other devices.
+    NotWanted,
+    /// Something else; the text says what.
+    Other,
+}
+
+/// A device in use, what it can do and what that leaves of the configured limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    pub name: String,
+    pub iwarp: bool,
+    /// The most it holds: work requests a queue, completions a queue.
+    pub max_work_requests: u32,
+    pub max_completions: u32,
+    /// RDMA READs it may have outstanding.
+    pub max_reads: u8,
+    pub send_with_invalidate: bool,
+    /// Bits per second.
+    pub speed: u64,
+    /// A sentence for each limit that is lower than configured because of the device.
+    pub lowered: Vec<String>,
+}
+
 /// One RDMA connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionStatus {
@@ -92,14 +143,88 @@ pub struct ConnectionStatus {
     pub device: String,
     /// The connection machine's state, for a person.
     pub state: String,
-    /// Bytes read from the client (its WRITEs).
-    pub rdma_read_bytes: u64,
-    /// Bytes written to the client (its READs).
-    pub rdma_write_bytes: u64,
+    /// The process that serves it; None until one has said so. The supervisor's knowledge.
+    pub child_pid: Option<i32>,
+    /// Since it was accepted, in seconds.
+    pub age_s: u64,
+    pub limits: ConnectionLimits,
+    pub credits: ConnectionCredits,
+    pub counts: ConnectionCounts,
+    /// Bytes of RDMA memory granted to its client, which all the client's connections share.
+    pub region_bytes: u64,
+}
+
+/// What both sides agreed on; sizes in bytes, 0 before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ConnectionLimits {
+    /// Payload of one message to the client.
+    pub max_send_payload: u32,
+    /// A message from the client, headers included.
+    pub max_receive_size: u32,
+    /// A whole SMB message to the client, and from it.
+    pub max_fragmented_send_size: u32,
+    pub max_fragmented_receive_size: u32,
+    pub max_read_write_size: u32,
+    /// RDMA READs towards the client at a time.
+    pub reads: u32,
+    /// RDMA READs and WRITEs in the send queue at a time.
+    pub rdma_depth: u32,
+    /// SENDs in the send queue at a time.
+    pub sends: u16,
+}
+
+/// Credits as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ConnectionCredits {
+    /// The client's, which smbdirectd may spend.
+    pub held: u16,
+    /// smbdirectd's, which the client may spend; and how many it should have.
+    pub granted: u16,
+    pub target: u16,
+    /// Receive buffers posted.
+    pub posted: u16,
+    /// Granted, and received, since the connection began.
+    pub granted_total: u64,
+    pub received_total: u64,
+}
+
+/// What happened on a connection since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ConnectionCounts {
     pub messages_in: u64,
     pub messages_out: u64,
-    /// Credits the client has granted us and we have not spent.
-    pub send_credits: u32,
+    pub fragments_in: u64,
+    pub fragments_out: u64,
+    /// Messages without payload: credits and signs of life.
+    pub empty_in: u64,
+    pub empty_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Signs of life the client asked for, and smbdirectd did.
+    pub keepalives_in: u64,
+    pub keepalives_out: u64,
+    /// RDMA READs done, and bytes read from the client (its WRITEs).
+    pub rdma_reads: u64,
+    pub rdma_read_bytes: u64,
+    /// RDMA WRITEs done, and bytes written to the client (its READs).
+    pub rdma_writes: u64,
+    pub rdma_write_bytes: u64,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedConnection {
+    pub connection: ConnectionId,
+    pub peer: SocketAddr,
+    pub device: String,
+    /// How long ago, and how long it lived, in seconds.
+    pub ago_s: u64,
+    pub lived_s: u64,
+    /// In one word.
+    pub reason: String,
+    /// A sentence that names the client, and the descriptor if one is to blame.
+    pub message: String,
+    pub counts: ConnectionCounts,
 }
 
 /// Counters of the whole smbdirectd since it started; the first four are what is held now.

@@ -277,6 +277,11 @@ impl Child {
 
 fn channel_status(connection: &Connection, sessions: &[Rc<Session>]) -> ChannelStatus {
     let channel = &connection.channel;
+    let negotiated = connection.negotiated.get();
+    let bound = || {
+        let sessions = sessions.iter();
+        sessions.filter(|session| session.has_channel(connection.id))
+    };
     ChannelStatus {
         transport: match channel.transport() {
             channel::Transport::Tcp => Transport::Tcp,
@@ -288,11 +293,10 @@ fn channel_status(connection: &Connection, sessions: &[Rc<Session>]) -> ChannelS
         connection: channel
             .gateway_connection()
             .map(proto::control::ConnectionId),
-        users: sessions
-            .iter()
-            .filter(|session| session.has_channel(connection.id))
-            .map(|session| session.user().name.clone())
-            .collect(),
+        users: bound().map(|session| session.user().name.clone()).collect(),
+        must_protect: bound().any(|session| session.signing_required.get() || session.encrypt_data),
+        rdma_transform: negotiated
+            .is_some_and(|found| found.rdma_transforms.signing || found.rdma_transforms.encryption),
     }
 }
 

@@ -35,6 +35,7 @@ pub use values::{
 
 use crate::security::ntlm::ServerNames;
 use error::Problems;
+use proto::control::status::ServerSettings;
 use syntax::Section;
 
 /// Where the configuration is when nobody says otherwise.
@@ -60,6 +61,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// This file, or the usual one, or what counts where there is none.
+    pub fn of(path: Option<&Path>) -> Result<Config, ConfigErrors> {
+        match path {
+            Some(path) => Config::load(path),
+            None if Path::new(DEFAULT_PATH).exists() => Config::load(Path::new(DEFAULT_PATH)),
+            None => Ok(Config::default()),
+        }
+    }
+
     /// Reads and checks a file. All that is wrong with it is told at once.
     pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
         let mut bytes = Vec::new();
@@ -153,6 +163,30 @@ impl Config {
         self.shares
             .iter()
             .find(|share| same_name(&share.name, name) && share.available)
+    }
+
+    /// What concerns RDMA, for smbdirectd's commands.
+    pub fn rdma_summary(&self) -> ServerSettings {
+        let (global, rdma) = (&self.global, &self.rdma);
+        let ports = global.server_smb_transports.rdma_ports();
+        let socket = global.run_directory.join(crate::supervisor::STATUS_SOCKET);
+        ServerSettings {
+            status_socket: socket.display().to_string(),
+            rdma: !ports.is_empty(),
+            rdma_port: ports.into_iter().flatten().next(),
+            rdma_devices: match &rdma.devices {
+                RdmaDevices::All => Vec::new(),
+                RdmaDevices::Named(names) => names.clone(),
+            },
+            multichannel: global.server_multi_channel_support,
+            signing_required: global.server_signing == ServerSigning::Mandatory,
+            encryption_required: global.server_smb_encrypt == ServerEncryption::Required,
+            rdma_transform: rdma.transform,
+            unprotected_payload: rdma.allow_unprotected_payload,
+            memory_budget: rdma.memory_budget,
+            memory_per_client: rdma.memory_per_client,
+            max_connections: rdma.max_connections,
+        }
     }
 
     /// What only shows when all settings are known.

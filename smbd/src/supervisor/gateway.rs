@@ -135,14 +135,21 @@ impl Supervisor {
                         self.admit(relay, ConnectionKind::Relay, peer);
                     }
                 }
+                FromGateway::Connections { query, connections } => {
+                    self.status.gateway_adds(query, connections);
+                }
                 FromGateway::Status {
                     query,
-                    connections,
                     totals,
+                    devices,
+                    unheard,
+                    ended,
                 } => self.status.gateway_answered(query, |report| {
                     if let Some(gateway) = report.gateway.as_mut() {
-                        gateway.connections = connections;
                         gateway.totals = Some(totals);
+                        gateway.devices = devices;
+                        gateway.unheard = unheard;
+                        gateway.ended = ended;
                     }
                 }),
                 FromGateway::Problem { text } => tracing::warn!("smbdirectd: {text}"),

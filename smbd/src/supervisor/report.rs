@@ -46,6 +46,7 @@ impl Supervisor {
                 listening: self.listeners.values().map(|found| found.address).collect(),
                 interfaces: self.offered.clone(),
                 children: reports,
+                settings: self.config.rdma_summary(),
                 gateway: self.gateway.pid.map(|pid| GatewayReport {
                     pid,
                     interfaces: self.rdma.clone(),

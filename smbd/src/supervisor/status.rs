@@ -10,6 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use proto::control::gateway::ConnectionStatus;
 use proto::control::status::StatusReport;
 use proto::control::{ChildId, QueryId};
 use rustix::io::Errno;
@@ -137,6 +138,15 @@ impl StatusSocket {
         }
     }
 
+    /// A part of smbdirectd's answer to this query.
+    pub fn gateway_adds(&mut self, query: QueryId, connections: Vec<ConnectionStatus>) {
+        if let Some((report, _)) = self.waiting(query)
+            && let Some(gateway) = report.gateway.as_mut()
+        {
+            gateway.connections.extend(connections);
+        }
+    }
+
     /// smbdirectd's answer to this query.
     pub fn gateway_answered(&mut self, query: QueryId, fill: impl FnOnce(&mut StatusReport)) {
         if let Some((report, asked)) = self.waiting(query)
@@ -209,12 +219,13 @@ impl Asker {
             report,
             asked,
             until,
-        } = &self.state
+        } = &mut self.state
         {
             let complete = asked.children.is_empty() && !asked.gateway && !asked.broker;
             if now < *until && !complete {
                 return true;
             }
+            report.name_owners();
             self.state = State::Writing {
                 bytes: report.encode(),
                 written: 0,

@@ -88,11 +88,11 @@ impl Gateway {
             self.refuse(now, identifier, &why);
             return;
         }
-        let name = crate::rdma::Device::name_of(&identifier).unwrap_or_default();
-        let Some(device) = self.listeners.device(&name).cloned() else {
+        let Some(device) = self.listeners.device(&identifier).cloned() else {
             self.refuse(now, identifier, "its device is not in use");
             return;
         };
+        let name = device.domain.device().name();
         let number = ConnectionId(self.next_number);
         let limits = &self.shared.limits;
         let device_limits = device.limits;
@@ -117,7 +117,11 @@ impl Gateway {
                 return;
             }
             Err(NotAccepted::Failed(error)) => {
-                self.note_refusal(now, None, &format!("on {name}: {error}"));
+                self.note_refusal(
+                    now,
+                    None,
+                    &format!("on {name}: {}", Ending::from(error).detail),
+                );
                 return;
             }
         };
@@ -212,6 +216,11 @@ impl Gateway {
         for text in found.problems {
             tracing::warn!("{text}");
             self.say(&FromGateway::Problem { text });
+        }
+        for device in self.listeners.take_new_devices() {
+            for lowered in device.status(&self.shared.limits).lowered {
+                tracing::info!(device = device.domain.device().name(), "{lowered}");
+            }
         }
         for device in self.listeners.devices() {
             while let Some(event) = device.domain.device().next_event() {

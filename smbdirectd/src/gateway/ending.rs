@@ -23,6 +23,22 @@ impl Ending {
         Ending::ordinary(CloseReason::PeerDisconnected)
     }
 
+    /// Why, in words: the detail, or what an ordinary end means.
+    pub fn sentence(&self) -> &str {
+        if !self.detail.is_empty() {
+            return &self.detail;
+        }
+        match self.reason {
+            CloseReason::PeerDisconnected => "the client disconnected",
+            CloseReason::ServerClosed => "the server closed it",
+            CloseReason::PeerViolation => "the client broke the protocol; smbd's log says where",
+            CloseReason::TimedOut => "the client took too long",
+            CloseReason::DeviceError => "the device failed",
+            CloseReason::RelayViolation => "its child broke the relay's rules",
+            CloseReason::LimitReached => "a limit was reached; smbd's log says which",
+        }
+    }
+
     /// Nothing a log need explain.
     pub fn ordinary(reason: CloseReason) -> Ending {
         Ending {
@@ -100,9 +116,13 @@ impl Ending {
 
 impl From<SystemError> for Ending {
     fn from(error: SystemError) -> Ending {
+        let detail = match error.source.raw_os_error() {
+            Some(libc::ENOMEM) => format!("{error}; {}", crate::config::MEMORY_LOCK_ADVICE),
+            _ => error.to_string(),
+        };
         Ending {
             reason: CloseReason::DeviceError,
-            detail: error.to_string(),
+            detail,
         }
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod ending;
 mod operations;
 mod pace;
+mod report;
 mod send_queue;
 mod sink;
 
@@ -16,8 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use proto::control::QueryId;
-use proto::control::gateway::{ConnectionStatus, FromGateway, GatewayTotals, ToGateway};
+use proto::control::gateway::{FromGateway, GatewayTotals, ToGateway};
 use proto::time::Timestamp;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -29,11 +29,12 @@ use crate::addresses::{drain, watch_changes};
 use crate::config::Limits;
 use crate::listener::Listeners;
 use crate::memory::Memory;
-use crate::rdma::{EventChannel, live_objects};
+use crate::rdma::EventChannel;
 use crate::relay::Pool;
 use connection::{Connection, Shared};
 use ending::Ending;
 use pace::{Beginning, Pace};
+use report::Ended;
 
 /// Bytes of RDMA READ sinks an iWARP connection pins.
 pub const SINK_MEMORY: u64 = sink::SLOT as u64 * sink::SLOTS as u64;
@@ -44,8 +45,6 @@ const SHUTDOWN: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_millis(100);
 /// for this long: a device that has come needs a moment until its addresses can be listened on.
 const UNSETTLED: Duration = Duration::from_millis(1500);
-/// Connections a status lists; the totals count all. A datagram holds as many.
-const STATUS_CONNECTIONS: usize = 512;
 /// Events taken at a time.
 const EVENTS: usize = 128;
 
@@ -103,6 +102,7 @@ pub struct Gateway {
     /// Until then something may still follow from what changed.
     unsettled_until: Timestamp,
     refusal_logged: Option<Timestamp>,
+    ended: Ended,
     shutdown_by: Option<Timestamp>,
     /// With everybody else: there is only one.
     shares_processor: bool,
@@ -145,6 +145,7 @@ impl Gateway {
             changes: watch_changes(),
             unsettled_until: Timestamp::ZERO,
             refusal_logged: None,
+            ended: Ended::default(),
             shutdown_by: None,
             shares_processor: shm::scheduling::is_on_one_processor(),
         };
@@ -237,7 +238,7 @@ impl Gateway {
     /// Handles one event; false when the supervisor wants the end.
     fn handle(&mut self, now: Timestamp, token: u64) -> Result<bool, GatewayError> {
         match token >> 56 {
-            kind::CONTROL => return self.handle_control(),
+            kind::CONTROL => return self.handle_control(now),
             kind::MANAGER => self.handle_manager(now)?,
             kind::CHANGES => {
                 self.changes.iter().for_each(drain);
@@ -263,7 +264,7 @@ impl Gateway {
         Ok(true)
     }
 
-    fn handle_control(&mut self) -> Result<bool, GatewayError> {
+    fn handle_control(&mut self, now: Timestamp) -> Result<bool, GatewayError> {
         let mut datagram = std::mem::take(&mut self.shared.datagram);
         let mut go_on = true;
         let result = loop {
@@ -280,7 +281,7 @@ impl Gateway {
             let mut failed = None;
             for message in proto::control::decode::<ToGateway>(datagram.bytes(), count) {
                 match message {
-                    Ok(ToGateway::QueryStatus { query }) => self.answer_status(query),
+                    Ok(ToGateway::QueryStatus { query }) => self.answer_status(now, query),
                     Ok(ToGateway::Shutdown) => go_on = false,
                     Ok(ToGateway::Configure(_)) => {
                         tracing::warn!("configured twice; restart smbdirectd to change settings");
@@ -306,29 +307,6 @@ impl Gateway {
             self.connections[index].connection.end(now, ending);
             self.touch(index);
         }
-    }
-
-    fn answer_status(&mut self, query: QueryId) {
-        let objects = live_objects();
-        let totals = GatewayTotals {
-            connections: self.connections.len() as u64,
-            queue_pairs: objects.queue_pairs,
-            memory_regions: objects.memory_regions,
-            pinned_bytes: objects.pinned_bytes,
-            region_bytes_copied: shm::region::bytes_copied(),
-            ..self.shared.totals
-        };
-        let connections: Vec<ConnectionStatus> = self
-            .connections
-            .iter()
-            .take(STATUS_CONNECTIONS)
-            .map(|(_, entry)| entry.connection.status())
-            .collect();
-        self.say(&FromGateway::Status {
-            query,
-            connections,
-            totals,
-        });
     }
 
     fn say(&mut self, message: &FromGateway) {
@@ -381,7 +359,7 @@ impl Gateway {
                 );
             }
             if self.connections[index].connection.is_gone(now) {
-                self.remove(index);
+                self.remove(now, index);
             } else {
                 self.watch_relay(index)?;
                 self.note_deadline(index);
@@ -391,8 +369,9 @@ impl Gateway {
         Ok(())
     }
 
-    fn remove(&mut self, index: usize) {
+    fn remove(&mut self, now: Timestamp, index: usize) {
         let mut entry = self.connections.remove(index);
+        self.ended.note(now, &entry.connection);
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, index));
         }

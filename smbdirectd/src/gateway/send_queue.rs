@@ -5,8 +5,41 @@
 //! READs are retired by READs only: siw reports a SEND done while a READ posted before is not.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use super::sink::SinkSlot;
+use crate::relay::Segment;
+
+/// The client's memory a work request is about; said when it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remote {
+    /// The client's address.
+    pub address: u64,
+    /// The client's token.
+    pub token: u32,
+    /// Bytes.
+    pub length: u32,
+}
+
+impl From<Segment> for Remote {
+    fn from(segment: Segment) -> Remote {
+        Remote {
+            address: segment.address,
+            token: segment.token,
+            length: segment.length,
+        }
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} bytes at {:#x}, token {:#010x}",
+            self.length, self.address, self.token
+        )
+    }
+}
 
 /// What a posted work request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,11 +47,11 @@ pub enum Purpose {
     /// A SEND from a slot of the send slab, for the reply of this key if it has one.
     Send { slot: u16, reply: Option<usize> },
     /// An RDMA WRITE of the reply of this key.
-    Write { reply: usize, length: u32 },
+    Write { reply: usize, remote: Remote },
     /// An RDMA READ of the operation of this key.
     Read {
         operation: usize,
-        length: u32,
+        remote: Remote,
         /// On iWARP: where its bytes arrive before they are copied to the region.
         sink: Option<SinkSlot>,
     },
@@ -73,6 +106,16 @@ impl SendQueue {
     /// An RDMA READ is posted and not retired.
     pub fn has_read(&self) -> bool {
         self.reads > 0
+    }
+
+    /// WRITEs and READs posted at most.
+    pub fn rdma_depth(&self) -> u32 {
+        self.rdma_depth
+    }
+
+    /// READs posted at most.
+    pub fn read_depth(&self) -> u32 {
+        self.read_depth
     }
 
     /// Notes a request that is about to be posted; answers its number.
@@ -157,18 +200,24 @@ impl SendQueue {
 mod tests {
     use super::*;
 
+    const REMOTE: Remote = Remote {
+        address: 0x1000,
+        token: 7,
+        length: 8,
+    };
+
     const SEND: Purpose = Purpose::Send {
         slot: 0,
         reply: None,
     };
     const READ: Purpose = Purpose::Read {
         operation: 1,
-        length: 8,
+        remote: REMOTE,
         sink: None,
     };
     const WRITE: Purpose = Purpose::Write {
         reply: 2,
-        length: 8,
+        remote: REMOTE,
     };
 
     fn retire_all(queue: &mut SendQueue, number: u64) -> Vec<Purpose> {

@@ -301,6 +301,11 @@ impl Attachment {
         self.fresh.then(|| self.region.region.descriptor())
     }
 
+    /// Bytes of the region its child may use for payload.
+    pub fn granted(&self) -> u64 {
+        u64::from(self.region.parts.get()) * u64::from(PART_SIZE)
+    }
+
     /// Where this connection's ring starts.
     pub fn ring_offset(&self) -> u64 {
         u64::from(self.ring) * u64::from(RING_SIZE)

@@ -50,6 +50,29 @@ pub struct DeviceLimits {
     pub speed: u64,
 }
 
+/// A device's port as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Port {
+    /// It carries traffic.
+    pub active: bool,
+    /// Bit/s; 0 if unknown.
+    pub speed: u64,
+}
+
+/// Tells one device in use from all others, whatever their names are: names change, and one that
+/// is free again may be another device's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceKey(usize);
+
+impl DeviceKey {
+    /// Of the device a connection's identifier came in on, or was resolved to.
+    pub fn of(identifier: &Identifier) -> Option<DeviceKey> {
+        // SAFETY: the identifier is live; the context is not looked into.
+        let context = unsafe { (*identifier.raw()).verbs };
+        NonNull::new(context).map(|context| DeviceKey(context.as_ptr() as usize))
+    }
+}
+
 /// An RDMA device in use.
 #[derive(Debug)]
 pub struct Device {
@@ -94,12 +117,6 @@ impl Device {
         Ok(Rc::new(Device::with_anchor(anchor, context)?))
     }
 
-    /// The device a connection's identifier came in on, or was resolved to.
-    pub fn name_of(identifier: &Identifier) -> Option<String> {
-        // SAFETY: the identifier is live and `verbs` is null or the context of its device.
-        unsafe { NonNull::new((*identifier.raw()).verbs).map(|context| name_of(context)) }
-    }
-
     fn with_anchor(
         anchor: Identifier,
         context: NonNull<ibv_context>,
@@ -127,9 +144,26 @@ impl Device {
         })
     }
 
-    /// As `rdma link` and `ibv_devices` show it.
+    /// As `rdma link` and `ibv_devices` showed it when it was opened.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// As they show it now.
+    pub fn current_name(&self) -> String {
+        // SAFETY: a C string within the device, which lives as long as the context.
+        let node = unsafe { CStr::from_ptr((*(*self.context()).device).dev_name.as_ptr()) };
+        let node = node.to_string_lossy();
+        let path = format!("/sys/class/infiniband_verbs/{node}/ibdev");
+        match std::fs::read_to_string(path) {
+            Ok(name) if !name.trim().is_empty() => name.trim().to_owned(),
+            _ => self.name.clone(),
+        }
+    }
+
+    /// Its identity as long as it is in use.
+    pub fn key(&self) -> DeviceKey {
+        DeviceKey(self.context.as_ptr() as usize)
     }
 
     /// What carries it.
@@ -143,22 +177,17 @@ impl Device {
 
     /// Asks the device and the port its address belongs to.
     pub fn limits(&self) -> Result<DeviceLimits, SystemError> {
-        // SAFETY: both structures are plain C values for which zeroes are valid, and the calls
-        // fill them for the live context; `port_num` was set by binding.
-        let (device, port) = unsafe {
+        // SAFETY: the structure is a plain C value for which zeroes are valid, and the call fills
+        // it for the live context.
+        let device = unsafe {
             let mut device = mem::zeroed::<rdma_sys::ibv_device_attr>();
             verbs_result(
                 "query a device",
                 ibv_query_device(self.context(), &mut device),
             )?;
-            let mut port = mem::zeroed::<rdma_sys::ibv_port_attr>();
-            let number = (*self.anchor.raw()).port_num.max(1);
-            verbs_result(
-                "query a port",
-                ___ibv_query_port(self.context(), number, &mut port),
-            )?;
-            (device, port)
+            device
         };
+        let port = self.port_attributes()?;
         const MEM_MGT_EXTENSIONS: u32 = 1 << 21;
         Ok(DeviceLimits {
             max_work_requests: at_least_one(device.max_qp_wr),
@@ -170,6 +199,33 @@ impl Device {
             max_message: port.max_msg_sz.max(4096),
             speed: link_speed(port.active_speed, port.active_width),
         })
+    }
+
+    /// The port its address belongs to.
+    pub fn port(&self) -> Result<Port, SystemError> {
+        /// IBV_PORT_ACTIVE; read as a number, as rdma-sys makes it a Rust enum.
+        const ACTIVE: u32 = 4;
+        let port = self.port_attributes()?;
+        // SAFETY: the field is an initialized C enum, four bytes wide.
+        let state = unsafe { (&raw const port.state).cast::<u32>().read() };
+        Ok(Port {
+            active: state == ACTIVE,
+            speed: link_speed(port.active_speed, port.active_width),
+        })
+    }
+
+    fn port_attributes(&self) -> Result<rdma_sys::ibv_port_attr, SystemError> {
+        // SAFETY: zeroes are valid in this plain C structure, which the call fills for the live
+        // context; `port_num` was set by binding.
+        unsafe {
+            let mut port = mem::zeroed::<rdma_sys::ibv_port_attr>();
+            let number = (*self.anchor.raw()).port_num.max(1);
+            verbs_result(
+                "query a port",
+                ___ibv_query_port(self.context(), number, &mut port),
+            )?;
+            Ok(port)
+        }
     }
 
     /// The next asynchronous event's number (`enum ibv_event_type`), acknowledged; `None` when

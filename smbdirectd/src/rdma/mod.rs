@@ -14,7 +14,7 @@ mod queue_pair;
 mod receive_buffers;
 mod work_request;
 
-pub use device::{Device, DeviceLimits, ProtectionDomain, Transport};
+pub use device::{Device, DeviceKey, DeviceLimits, Port, ProtectionDomain, Transport};
 pub use event_channel::{CmEvent, CmEventKind, EventChannel};
 pub use identifier::Identifier;
 pub use memory_region::{

@@ -279,6 +279,7 @@ fn payload_moves_both_ways(stage: &mut Stage) {
     });
     let totals = totals(stage);
     assert!(totals.rdma_read_bytes > 9 << 20 && totals.rdma_write_bytes > 9 << 20);
+    stage.supervisor.check_only_connection();
 }
 
 fn a_stalled_child_stops_only_its_client(stage: &mut Stage) {
@@ -423,6 +424,8 @@ fn a_bad_descriptor_ends_its_connection(stage: &mut Stage) {
         stage.children[child].ready.get(&1),
         Some(&Outcome::ConnectionLost)
     );
+    totals(stage);
+    stage.supervisor.check_last_ending(&wrong);
 }
 
 fn connections_of_a_child_share_its_region(stage: &mut Stage) {

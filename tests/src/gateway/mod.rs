@@ -3,6 +3,7 @@
 
 mod child;
 mod peer;
+mod status;
 mod supervisor;
 
 use std::time::{Duration, Instant};

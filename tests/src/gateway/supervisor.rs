@@ -7,7 +7,8 @@ use std::process::{Child as Process, Command, Stdio};
 
 use proto::control::QueryId;
 use proto::control::gateway::{
-    ConnectionStatus, FromGateway, GatewaySettings, GatewayTotals, RdmaInterface, ToGateway,
+    ConnectionStatus, DeviceStatus, EndedConnection, FromGateway, GatewaySettings, GatewayTotals,
+    RdmaInterface, ToGateway, UnheardAddress,
 };
 use shm::link::{Datagram, Link, SocketLink};
 
@@ -34,6 +35,12 @@ pub struct Supervisor {
     pub problems: Vec<String>,
     /// The newest status.
     pub status: Option<(Vec<ConnectionStatus>, GatewayTotals)>,
+    /// Of the newest status: devices in use, addresses not listened on, how connections ended.
+    pub devices: Vec<DeviceStatus>,
+    pub unheard: Vec<UnheardAddress>,
+    pub ended: Vec<EndedConnection>,
+    /// What has come of a status that is not complete.
+    connections: Vec<ConnectionStatus>,
     /// It said that it is ready.
     pub ready: bool,
 }
@@ -71,6 +78,10 @@ impl Supervisor {
             announced: VecDeque::new(),
             problems: Vec::new(),
             status: None,
+            devices: Vec::new(),
+            unheard: Vec::new(),
+            ended: Vec::new(),
+            connections: Vec::new(),
             ready: false,
         };
         supervisor.say(&ToGateway::Configure(settings));
@@ -117,13 +128,20 @@ impl Supervisor {
                         let socket = descriptors.remove(0);
                         self.announced.push_back(Announced { peer, socket });
                     }
+                    FromGateway::Connections { query, connections } => {
+                        assert_eq!(query, QueryId(self.query));
+                        self.connections.extend(connections);
+                    }
                     FromGateway::Status {
                         query,
-                        connections,
                         totals,
+                        devices,
+                        unheard,
+                        ended,
                     } => {
                         assert_eq!(query, QueryId(self.query));
-                        self.status = Some((connections, totals));
+                        self.status = Some((std::mem::take(&mut self.connections), totals));
+                        (self.devices, self.unheard, self.ended) = (devices, unheard, ended);
                     }
                     FromGateway::Problem { text } => self.problems.push(text),
                 }

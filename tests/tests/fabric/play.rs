@@ -97,6 +97,7 @@ impl Play {
                     FromGateway::Connection { .. } => {
                         self.children.push(Child::new(descriptors.remove(0)));
                     }
+                    FromGateway::Connections { .. } => {}
                     FromGateway::Status { totals, .. } => self.status = Some(totals),
                     FromGateway::Problem { text } => panic!("{text}"),
                 }

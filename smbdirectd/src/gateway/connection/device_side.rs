@@ -155,7 +155,7 @@ impl Connection {
             if let Status::Failed(status, name) = completion.status
                 && !done
             {
-                failed = Some(Ending::failed_request(what(purpose), status, name));
+                failed = Some(Ending::failed_request(&what(purpose), status, name));
             }
             let key = match purpose {
                 Purpose::Send { slot, reply } => {
@@ -163,24 +163,27 @@ impl Connection {
                     sends += 1;
                     reply
                 }
-                Purpose::Write { reply, length } => {
+                Purpose::Write { reply, remote } => {
                     if done {
-                        self.write_bytes += u64::from(length);
-                        shared.totals.rdma_write_bytes += u64::from(length);
+                        self.moved.writes += 1;
+                        self.moved.write_bytes += u64::from(remote.length);
+                        shared.totals.rdma_write_bytes += u64::from(remote.length);
                     }
                     Some(reply)
                 }
                 Purpose::Read {
                     operation,
-                    length,
+                    remote,
                     sink,
                 } => {
+                    let length = remote.length;
                     if let (Some(taken), Some(sink)) = (sink, &mut self.sink) {
                         let region = self.attachment.as_ref().filter(|_| done);
                         sink.settle(taken, length, region.map(Attachment::mapping));
                     }
                     if done {
-                        self.read_bytes += u64::from(length);
+                        self.moved.reads += 1;
+                        self.moved.read_bytes += u64::from(length);
                         shared.totals.rdma_read_bytes += u64::from(length);
                     }
                     Some(operation)
@@ -292,7 +295,7 @@ impl Connection {
             };
             let purpose = Purpose::Read {
                 operation,
-                length,
+                remote: segment.into(),
                 sink: taken.map(|(slot, _)| slot),
             };
             let into = match taken {
@@ -319,7 +322,7 @@ impl Connection {
                 chain.push(WorkRequest {
                     id: self.send_queue.add(Purpose::Write {
                         reply,
-                        length: segment.length,
+                        remote: segment.into(),
                     }),
                     operation: Operation::Write {
                         address: segment.address,
@@ -425,11 +428,13 @@ impl Connection {
     }
 }
 
-fn what(purpose: Purpose) -> &'static str {
+fn what(purpose: Purpose) -> String {
     match purpose {
-        Purpose::Send { .. } => "a SEND",
-        Purpose::Write { .. } => "an RDMA WRITE (the client's READ)",
-        Purpose::Read { .. } => "an RDMA READ (the client's WRITE)",
-        Purpose::Marker => "the last request",
+        Purpose::Send { .. } => "a SEND".into(),
+        Purpose::Write { remote, .. } => {
+            format!("an RDMA WRITE (the client's READ) of {remote},")
+        }
+        Purpose::Read { remote, .. } => format!("an RDMA READ (the client's WRITE) of {remote},"),
+        Purpose::Marker => "the last request".into(),
     }
 }

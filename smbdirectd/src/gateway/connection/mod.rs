@@ -11,6 +11,7 @@
 mod child_side;
 mod device_side;
 mod owed;
+mod report;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use proto::control::ConnectionId;
-use proto::control::gateway::{ConnectionStatus, GatewayTotals};
+use proto::control::gateway::GatewayTotals;
 use proto::relay::{CloseReason, Outcome, ToChild};
 use proto::smbdirect::{self, Role};
 use proto::time::Timestamp;
@@ -137,7 +138,17 @@ pub struct Connection {
     marker_needed: bool,
     /// When sends are reaped that wake nobody.
     reap_by: Option<Timestamp>,
+    moved: Moved,
+    accepted_at: Timestamp,
+    ended_at: Option<Timestamp>,
+}
+
+/// What went by RDMA.
+#[derive(Debug, Clone, Copy, Default)]
+struct Moved {
+    reads: u64,
     read_bytes: u64,
+    writes: u64,
     write_bytes: u64,
 }
 
@@ -230,8 +241,9 @@ impl Connection {
             peer_gone: false,
             marker_needed: false,
             reap_by: None,
-            read_bytes: 0,
-            write_bytes: 0,
+            moved: Moved::default(),
+            accepted_at: now,
+            ended_at: None,
         };
         connection.post_receives()?;
         connection.queue_pair.accept(initiator_depth, resources)?;
@@ -283,29 +295,6 @@ impl Connection {
     /// The child's end of a relay that was just made, for the supervisor.
     pub fn take_announcement(&mut self) -> Option<OwnedFd> {
         self.announcement.take()
-    }
-
-    /// For a status query.
-    pub fn status(&self) -> ConnectionStatus {
-        let counters = self.machine.counters();
-        let state = match self.stage {
-            Stage::Open => self.machine.state().name(),
-            Stage::Finishing { .. } => "closing",
-            Stage::Draining { .. } => "draining",
-            Stage::Drained { .. } => "drained",
-        };
-        ConnectionStatus {
-            connection: self.number,
-            peer: self.peer,
-            local: self.local,
-            device: self.device().name().to_string(),
-            state: state.to_string(),
-            rdma_read_bytes: self.read_bytes,
-            rdma_write_bytes: self.write_bytes,
-            messages_in: counters.messages_received,
-            messages_out: counters.messages_sent,
-            send_credits: u32::from(self.machine.credits().held),
-        }
     }
 
     /// When [`Connection::handle_deadline`] is due.
@@ -393,21 +382,22 @@ impl Connection {
             return;
         }
         self.machine.close(smbdirect::CloseReason::Local);
-        self.record_ending(ending);
+        self.record_ending(now, ending);
         self.drain(now);
     }
 
     /// Ends the connection once what is queued has left.
     fn finish(&mut self, now: Timestamp, ending: Ending) {
         if self.ending.is_none() {
-            self.record_ending(ending);
+            self.record_ending(now, ending);
             self.stage = Stage::Finishing {
                 until: now.saturating_add(FINISHING),
             };
         }
     }
 
-    fn record_ending(&mut self, ending: Ending) {
+    fn record_ending(&mut self, now: Timestamp, ending: Ending) {
+        self.ended_at = Some(now);
         let (number, device, peer) = (self.number.0, self.device().name(), self.peer);
         if ending.detail.is_empty() {
             tracing::info!(connection = number, %peer, device, "closed: {:?}", ending.reason);
