@@ -40,7 +40,7 @@ build_root() {
 	mount -t configfs config $root/sys/kernel/config
 	mount -t debugfs debug $root/sys/kernel/debug
 	local memory
-	for memory in dev/shm run mnt srv; do mount -t tmpfs -o mode=755 lab "$root/$memory"; done
+	for memory in dev/shm mnt srv; do mount -t tmpfs -o mode=755 lab "$root/$memory"; done
 	chmod 1777 $root/dev/shm
 	mount -t hostfs -o "$1" results "$root$1"
 }
@@ -53,7 +53,12 @@ outside() {
 		echo "lab: cannot build the guest's root"
 		power_off
 	}
-	exec chroot /mnt/root /bin/bash "$results/guest.sh" inside "$results"
+	# Not chroot: what the kernel itself runs (request-key, for a ticket) has the root of its own threads, which follow this.
+	cd /mnt/root && pivot_root . run && umount -l run && mount -t tmpfs -o mode=755 lab run || {
+		echo "lab: cannot make the guest's root the kernel's"
+		power_off
+	}
+	exec chroot . /bin/bash "$results/guest.sh" inside "$results"
 }
 
 # -- inside ------------------------------------------------------------------------------------------------------
@@ -123,7 +128,7 @@ start_capture() {
 		captures+=($!)
 	done
 	for ((n = 1; n <= LAB_LINKS; n++)); do
-		wait_until 5 grep -q 'listening on' "/run/tcpdump-$n.log" || return
+		wait_until 30 grep -q 'listening on' "/run/tcpdump-$n.log" || return
 	done
 }
 
@@ -157,7 +162,7 @@ inside() {
 	add_links || stop 125 "cannot set up the links between the two hosts"
 	if [ "$LAB_RDMA" != none ]; then
 		add_rdma_devices || stop 125 "cannot add the $LAB_RDMA devices"
-		wait_until 5 rdma_ready || stop 125 "the $LAB_RDMA devices did not become active"
+		wait_until 30 rdma_ready || stop 125 "the $LAB_RDMA devices did not become active"
 	fi
 	[ "$LAB_CAPTURE" = no ] || start_capture || stop 125 "the capture did not start"
 	cut -d' ' -f1 /proc/uptime >"$LAB_RESULTS/ready"

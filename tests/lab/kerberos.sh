@@ -102,7 +102,9 @@ start_kdc
 start_server
 run kinit demo <<<"demo-word"
 mounts=0
-for options in sec=krb5 sec=krb5i sec=krb5,seal sec=krb5,rdma sec=krb5i,rdma sec=krb5,seal,rdma; do
+# Sealed, this client sizes its READs and WRITEs for RDMA and sends them in messages (README).
+inline=rsize=160000,wsize=1000000
+for options in sec=krb5 sec=krb5i sec=krb5,seal sec=krb5,rdma sec=krb5i,rdma sec=krb5,seal,rdma,$inline; do
 	head -c 3000000 /dev/urandom >/tmp/sent
 	mount_with $options
 	run cp /tmp/sent "$mount_point/$options"
