@@ -8,6 +8,8 @@ mod clients;
 mod connections;
 #[path = "handoff/deaths.rs"]
 mod deaths;
+#[path = "handoff/gateway_deaths.rs"]
+mod gateway_deaths;
 #[path = "handoff/interfaces.rs"]
 mod interfaces;
 #[path = "handoff/limits.rs"]

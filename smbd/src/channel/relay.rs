@@ -25,6 +25,7 @@ use shm::link::{Link, LinkError, SocketLink};
 
 use super::region::SharedRegion;
 use super::{Channel, ChannelError, ChannelLimits, Outgoing, Payload, Reading, Transport};
+use crate::stop_point;
 
 mod state;
 
@@ -201,6 +202,7 @@ impl Channel for RelayChannel {
         if state.end.is_some() {
             return;
         }
+        stop_point::reach("relay-reply");
         state.deferred.push_back(reply);
         state.send_deferred();
     }

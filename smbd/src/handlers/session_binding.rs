@@ -17,6 +17,7 @@ use crate::security::keys::KeySchedule;
 use crate::security::ntlm::SessionKey;
 use crate::security::signing::{SigningAlgorithm, SigningKey};
 use crate::state::{Logon, Negotiated, Session};
+use crate::stop_point;
 
 /// Channels of one session: what Windows allows (MS-SMB2 3.3.5.5.3).
 const MAX_CHANNELS: usize = 32;
@@ -162,6 +163,7 @@ pub fn bind(
     session.add_channel(cx.connection.id, Some(Rc::clone(&key)));
     cx.child.authenticated(&cx.connection);
     cx.connection.proven.set(true);
+    stop_point::reach("session-bound");
     tracing::info!(
         peer = %cx.connection.channel.peer(),
         transport = ?cx.connection.channel.transport(),

@@ -27,6 +27,7 @@ use crate::security::signing::SigningKey;
 use crate::security::spnego::{Authenticated, Authenticator, LogonKind, Mechanism};
 use crate::security::users::{Identity, UserFile};
 use crate::state::{Logon, Negotiated, Purpose, Session, SessionParts, SessionUser};
+use crate::stop_point;
 use crate::sys::pool::RunAs;
 use crate::sys::random;
 
@@ -314,6 +315,7 @@ async fn establish(
     }
     end_previous(request, cx, &session).await;
     cx.child.authenticated(&cx.connection);
+    stop_point::reach("session-authenticated");
     if kind == LogonKind::User {
         cx.connection.proven.set(true);
     }

@@ -3,14 +3,15 @@
 
 use std::process::ExitCode;
 
+use tests::handoff::gateway_deaths;
 use tests::hostile_child;
-use tests::lab::LabError;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let played = match words[..] {
-        ["hostile-child", records] => records.parse().ok().map(hostile_child_of),
+        ["hostile-child", records] => records.parse().ok().map(records_of_a_hostile_child),
+        ["gateway-deaths", times] => times.parse().ok().map(deaths_of_the_gateway),
         _ => None,
     };
     match played {
@@ -23,15 +24,27 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         None => {
-            eprintln!("resilience_soak: usage: resilience_soak hostile-child RECORDS");
+            eprintln!(
+                "resilience_soak: usage: resilience_soak hostile-child RECORDS | gateway-deaths TIMES"
+            );
             ExitCode::from(2)
         }
     }
 }
 
-fn hostile_child_of(records: u64) -> Result<String, LabError> {
+fn records_of_a_hostile_child(records: u64) -> Result<String, String> {
     let seed = std::env::var("SOAK_SEED").ok();
     let seed = seed.and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let report = hostile_child::play(records, seed)?;
+    let report = hostile_child::play(records, seed).map_err(|error| error.to_string())?;
     Ok(format!("hostile-child: ok seed={seed} {report}"))
+}
+
+fn deaths_of_the_gateway(times: u32) -> Result<String, String> {
+    let stage = gateway_deaths::stage().ok_or("skipped")?;
+    let rounds = gateway_deaths::play(&stage, times);
+    stage.stop();
+    match rounds.back < gateway_deaths::BACK {
+        true => Ok(format!("gateway-deaths: ok points=12 {rounds}")),
+        false => Err(format!("gateway-deaths: back too late: {rounds}")),
+    }
 }

@@ -3,6 +3,7 @@
 
 pub mod connections;
 pub mod deaths;
+pub mod gateway_deaths;
 mod stage;
 mod stop_points;
 

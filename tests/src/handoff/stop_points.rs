@@ -67,6 +67,26 @@ pub fn wait_until_idle(pid: i32) {
     });
 }
 
+/// Waits until no thread of these processes has anything to do, for as long as a wakeup may take.
+pub fn wait_until_all_idle(pids: &[i32]) {
+    const LOOKS: u32 = 3;
+    let mut looks = 0;
+    wait_until("nobody has anything to do", || {
+        let sleeps = |thread: &i32| state(*thread) == Some('S');
+        let all = pids.iter().all(|pid| threads(*pid).iter().all(sleeps));
+        looks = if all { looks + 1 } else { 0 };
+        (looks == LOOKS).then_some(())
+    });
+}
+
+fn threads(pid: i32) -> Vec<i32> {
+    let listed = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let names = listed.into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
 /// Lets it go on, if it is still there.
 pub fn thaw(pid: i32) {
     let _ = kill_process(Pid::from_raw(pid).expect("a pid"), Signal::CONT);
