@@ -5,7 +5,7 @@ use proto::relay::Descriptor;
 use proto::smb2::rdma_transform::ChannelInformation;
 use proto::smb2::read::ReadRequest;
 use proto::smb2::write::WriteRequest;
-use proto::smb2::{Channel, Command, HEADER_SIZE, NtStatus};
+use proto::smb2::{Channel, Command, Dialect, HEADER_SIZE, NtStatus};
 use proto::wire::Reader;
 
 /// Bytes one credit covers (MS-SMB2 3.1.5.2).
@@ -50,8 +50,10 @@ pub struct RdmaUse {
     pub invalidate: Option<u32>,
 }
 
-/// Reads it; nothing for other commands and for requests their handlers will refuse.
-pub fn rdma_use(command: Command, element: &[u8]) -> RdmaUse {
+/// Reads it; nothing for other commands and for requests their handlers will refuse. Dialect 3.0 has
+/// no invalidating channel (MS-SMB2 2.2.19, 2.2.21): its clients keep their tokens when such a request is
+/// refused.
+pub fn rdma_use(command: Command, element: &[u8], dialect: Option<Dialect>) -> RdmaUse {
     let (channel, info) = match command {
         Command::Read => match ReadRequest::decode(element) {
             Ok(request) => (request.channel(), request.channel_info),
@@ -68,7 +70,7 @@ pub fn rdma_use(command: Command, element: &[u8]) -> RdmaUse {
     };
     let info = ChannelInformation::decode(channel, info).ok().flatten();
     let first = info
-        .filter(|info| info.invalidate)
+        .filter(|info| info.invalidate && dialect != Some(Dialect::Smb300))
         .and_then(|mut info| info.descriptors.next());
     RdmaUse {
         by_rdma: channel != Channel::None,
@@ -147,11 +149,21 @@ mod tests {
 
     #[test]
     fn only_the_invalidating_channel_gives_a_token() {
-        let plain = rdma_use(Command::Read, &read(Channel::RdmaV1, 4096));
+        let of = |channel, dialect| rdma_use(Command::Read, &read(channel, 4096), Some(dialect));
+        let plain = of(Channel::RdmaV1, Dialect::Smb302);
         assert_eq!((plain.by_rdma, plain.invalidate), (true, None));
-        let invalidating = rdma_use(Command::Read, &read(Channel::RdmaV1Invalidate, 4096));
-        assert_eq!(invalidating.invalidate, Some(0xABCD));
-        let inline = rdma_use(Command::Read, &read(Channel::None, 4096));
+        for dialect in [Dialect::Smb302, Dialect::Smb311] {
+            let invalidating = of(Channel::RdmaV1Invalidate, dialect);
+            assert_eq!(invalidating.invalidate, Some(0xABCD));
+        }
+        let inline = of(Channel::None, Dialect::Smb302);
         assert_eq!(inline, RdmaUse::default());
+    }
+
+    #[test]
+    fn dialect_3_0_has_no_invalidating_channel() {
+        let element = read(Channel::RdmaV1Invalidate, 4096);
+        let refused = rdma_use(Command::Read, &element, Some(Dialect::Smb300));
+        assert_eq!(refused.invalidate, None);
     }
 }

@@ -96,7 +96,7 @@ async fn answer(
             Err(status)
         }
         Ok(admitted) => {
-            rdma = rdma_use(admitted.command, bytes);
+            rdma = rdma_use(admitted.command, bytes, connection.dialect());
             match check_reply_size(connection, admitted.command, bytes, rdma) {
                 Err(status) => Err(status),
                 Ok(()) => {
