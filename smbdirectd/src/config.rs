@@ -75,6 +75,7 @@ impl Limits {
             max_fragmented_receive_size: self.settings.max_fragmented_receive_size,
             max_read_write_size: self.settings.max_read_write.min(crate::memory::PART_SIZE),
             max_outstanding_sends: OUTSTANDING_SENDS.min(room / 4).max(1),
+            keepalive_interval: Duration::from_secs(self.settings.keepalive_interval_s.into()),
             ..server
         }
     }
@@ -169,6 +170,7 @@ mod tests {
             max_read_write: 8 << 20,
             max_receive_size: 1364,
             max_fragmented_receive_size: 1 << 20,
+            keepalive_interval_s: 120,
         }
     }
 

@@ -75,6 +75,8 @@ pub struct GatewaySettings {
     pub max_receive_size: u32,
     /// Bytes; MS-SMBD 2.2.1, MaxFragmentedSize.
     pub max_fragmented_receive_size: u32,
+    /// Seconds of silence; MS-SMBD 3.1.2.2, Idle Connection Timer.
+    pub keepalive_interval_s: u32,
 }
 
 /// An address smbdirectd listens on.

@@ -301,6 +301,8 @@ parameters! {
         "messages a client may send before it is granted more";
     max_read_write_size: u32 = "8M", "rdma max read write size", Global, size_32::<65_536, 16_777_216>, example "1M":
         "most bytes moved by RDMA for one request";
+    keepalive_interval: u32 = "120", "rdma keepalive interval", Global, number::<1, 3_600>, example "60":
+        "seconds of silence after which a client is asked for a sign of life; it has 5 s to give one";
     allow_unprotected_payload: bool = "no", "rdma allow unprotected payload", Global, boolean, example "no":
         "lets signed or encrypted sessions move payload by RDMA unsigned and unencrypted";
     transform: bool = "yes", "rdma transform", Global, boolean, example "no":

@@ -84,6 +84,7 @@ impl Supervisor {
             max_read_write: rdma.max_read_write_size,
             max_receive_size: MAX_RECEIVE_SIZE,
             max_fragmented_receive_size: MAX_FRAGMENTED_SIZE,
+            keepalive_interval_s: rdma.keepalive_interval,
         };
         if let Some(pid) = self.gateway.pid.and_then(rustix::process::Pid::from_raw) {
             let limit = rustix::process::Rlimit {

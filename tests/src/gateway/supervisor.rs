@@ -59,6 +59,7 @@ pub fn settings() -> GatewaySettings {
         max_read_write: 8 << 20,
         max_receive_size: 1364,
         max_fragmented_receive_size: 1 << 20,
+        keepalive_interval_s: 120,
     }
 }
 
