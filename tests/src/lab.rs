@@ -275,11 +275,15 @@ impl Drop for Outcome {
     }
 }
 
-/// Where a built daemon lies: `$SMBDIRECT_BIN_DIR`, which `./x` sets, or beside the running test.
+/// Where a built daemon lies: `$SMBDIRECT_BIN_DIR`, which `./x` sets, or beside the running test or program.
 pub fn binary(name: &str) -> Result<PathBuf, LabError> {
     let beside = || {
-        let test = std::env::current_exe().ok()?;
-        Some(test.parent()?.parent()?.to_path_buf()) // target/debug/deps/test-hash
+        let running = std::env::current_exe().ok()?;
+        let folder = running.parent()?;
+        match folder.ends_with("deps") {
+            true => Some(folder.parent()?.to_path_buf()), // target/debug/deps/test-hash
+            false => Some(folder.to_path_buf()),
+        }
     };
     let folder = std::env::var_os("SMBDIRECT_BIN_DIR").map(PathBuf::from);
     let path = folder.or_else(beside).unwrap_or_default().join(name);

@@ -10,4 +10,3 @@ pub mod lab;
 pub mod realm;
 pub mod refusals;
 pub mod server;
-pub mod transforms;

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tests::hazards::pattern;
 use tests::lab::{Guest, GuestBuilder, LabError, Outcome, binary, lab_folder, skip};
-use tests::transforms::pattern;
 
 /// Where the built programs lie; `None`, noted as a skip, where they are not.
 fn programs() -> Option<PathBuf> {
-    let found = ["smbdirectd", "transform-scenario", "smbd"].map(binary);
+    let found = ["smbdirectd", "conformance", "smbd"].map(binary);
     for program in &found {
         if let Err(LabError::Skip(reason)) = program {
             skip::report(reason);
@@ -120,7 +120,7 @@ fn an_encrypted_session_with_two_rdma_channels_shows_no_plain_byte_of_a_file() {
 fn payload_by_rdma_transform_is_not_plain_on_the_wire() {
     let Some(folder) = programs() else { return };
     let guest = guest(&folder).capture(true).script(
-        "ulimit -l unlimited; \"$SMBDIRECT_BIN_DIR/transform-scenario\" required-encryption",
+        "ulimit -l unlimited; \"$SMBDIRECT_BIN_DIR/conformance\" smbdirect Transform_RequiredEncryption",
     );
     let Some(outcome) = guest.run_or_skip() else {
         return;

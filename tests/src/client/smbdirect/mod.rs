@@ -165,6 +165,14 @@ impl SmbDirect {
         self.post(&[request])
     }
 
+    /// Posts receives that the machine knows nothing of, for a client that does not negotiate and
+    /// keeps its own accounts; answers how many, fewer when all its buffers are posted.
+    pub fn post_own_receives(&mut self, count: u16) -> Result<u16, ClientError> {
+        self.queue_pair
+            .post_receives(&mut self.receive, u32::from(count))
+            .map_err(local)
+    }
+
     /// Posts no receive any more, and so grants nothing any more; or starts again.
     pub fn set_granting(&mut self, grants: bool) {
         self.grants = grants;
@@ -213,7 +221,8 @@ impl SmbDirect {
         for completion in completions {
             self.take_completion(completion);
         }
-        if self.over.is_some() {
+        // One that does not negotiate has no use for the machine's timers.
+        if self.over.is_some() || !self.behaviour.negotiates {
             return Ok(());
         }
         let now = self.now();
@@ -245,7 +254,9 @@ impl SmbDirect {
             if left.is_zero() {
                 return Err(ClientError::Silence(patience));
             }
-            let timer = self.machine.deadline().map_or(left, |deadline| {
+            let machine = Some(&self.machine).filter(|_| self.behaviour.negotiates);
+            let deadline = machine.and_then(Connection::deadline);
+            let timer = deadline.map_or(left, |deadline| {
                 deadline.saturating_duration_since(self.now())
             });
             let waited = [self.channel.as_fd(), self.queue_pair.completion_channel()];

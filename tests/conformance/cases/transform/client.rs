@@ -1,19 +1,16 @@
-//! A server with a share, and clients with a session and a file on it, signed or encrypted.
+//! Clients with a session and a file, signed or encrypted.
 
-use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use proto::smb2::FileId;
 use proto::smb2::negotiate_context::rdma_transform;
 use smbd::security::encryption::Cipher;
 use smbd::security::signing::SigningAlgorithm;
+use tests::client::{Connection, Offer, OpenOptions, Protection, Session, Tree};
+use tests::server::{PASSWORD, USER};
 
-use crate::client::{
-    ClientError, Connection, Offer, OpenOptions, PATIENCE, Protection, Session, Tree,
-};
-use crate::refusals::{Enter, RdmaClient};
-use crate::server::{PASSWORD, Server, ServerBuilder, USER};
+use crate::endpoint::Endpoint;
+use crate::scene::Scene;
 
 /// Both transforms, as Windows offers them.
 pub const BOTH: &[u16] = &[rdma_transform::ENCRYPTION, rdma_transform::SIGNING];
@@ -50,12 +47,6 @@ impl Terms {
     }
 }
 
-/// A running server.
-pub struct Scene<C> {
-    pub server: Server,
-    client: PhantomData<C>,
-}
-
 /// A client with a file open.
 pub struct Client {
     pub connection: Connection,
@@ -66,38 +57,15 @@ pub struct Client {
     pub path: PathBuf,
 }
 
-impl<C: RdmaClient> Scene<C> {
-    pub fn begin(server: ServerBuilder, enter: &Enter) -> Option<Scene<C>> {
-        let server = server
-            .share("share", "    read only = no")
-            .start_or_skip()?;
-        enter(0);
-        // smbdirectd starts after smbd, which answers over TCP already.
-        let until = Instant::now() + PATIENCE;
-        while let Err(error) = C::connect(true) {
-            assert!(Instant::now() < until, "{error}\n{}", server.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(Scene {
-            server,
-            client: PhantomData,
-        })
-    }
-
-    /// A connection on which nothing but NEGOTIATE was said.
-    pub fn connect(&self, offer: Offer) -> Result<Connection, ClientError> {
-        Connection::negotiate(C::connect(true)?, offer)
-    }
-
+impl Client {
     /// A client on these terms, with a new file, or one that `contents` are in already.
     #[track_caller]
-    pub fn client(&self, terms: Terms, contents: Option<&[u8]>) -> Client {
-        let path = self.server.share("share").join("payload");
-        let _ = std::fs::remove_file(&path);
+    pub fn of<E: Endpoint>(scene: &Scene<E>, terms: Terms, contents: Option<&[u8]>) -> Client {
+        let (name, path) = scene.new_file();
         if let Some(contents) = contents {
             std::fs::write(&path, contents).expect("fill the share");
         }
-        let mut connection = self.connect(terms.offer()).expect("negotiate");
+        let mut connection = scene.connect(terms.offer()).expect("negotiate");
         let session = connection.log_on(USER, PASSWORD).expect("log on");
         if terms.session == Protection::Encryption {
             connection.encrypt(session).expect("a cipher");
@@ -107,7 +75,7 @@ impl<C: RdmaClient> Scene<C> {
             Some(_) => OpenOptions::read(),
             None => OpenOptions::read_write(),
         };
-        let file = connection.open(tree, "payload", options).expect("open");
+        let file = connection.open(tree, &name, options).expect("open");
         // Each asks for many credits and uses one: enough for a large payload.
         (0..8).for_each(|_| connection.echo().expect("echo"));
         Client {
@@ -118,9 +86,7 @@ impl<C: RdmaClient> Scene<C> {
             path,
         }
     }
-}
 
-impl Client {
     /// What the server has in the file.
     pub fn stored(&self) -> Vec<u8> {
         std::fs::read(&self.path).expect("the file is there")
@@ -132,11 +98,4 @@ impl Client {
         self.connection.close(self.tree, self.file).expect("close");
         self.connection.log_off(self.session).expect("log off");
     }
-}
-
-/// Bytes that tell where they are.
-pub fn pattern(length: u32, salt: u8) -> Vec<u8> {
-    (0..length)
-        .map(|at| (at.wrapping_mul(at) >> 7) as u8 ^ at as u8 ^ salt)
-        .collect()
 }

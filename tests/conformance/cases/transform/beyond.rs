@@ -5,42 +5,59 @@ use proto::smb2::read::ReadResponse;
 use proto::smb2::{Channel, Command, MessageId, NtStatus};
 use smbd::security::encryption::Cipher;
 use smbd::security::signing::SigningAlgorithm;
+use tests::client::{Access, Offer, OpenOptions, Protection, read_body, write_protected_body};
+use tests::hazards::pattern;
+use tests::server::{PASSWORD, USER};
 
-use super::BEYOND;
-use super::scene::{BOTH, Client, Scene, Terms, pattern};
-use crate::client::{Access, Offer, OpenOptions, Protection, read_body, write_protected_body};
-use crate::refusals::RdmaClient;
-use crate::server::{PASSWORD, USER};
+use super::client::{BOTH, Client, Terms};
+use crate::endpoint::Endpoint;
+use crate::scene::Scene;
+use crate::table::{Case, Devices, Group, Settings};
 
 const BLOCK: u32 = 100_000;
 
-/// Lines of `[global]` a case needs.
-pub fn settings(name: &str) -> &'static [&'static str] {
-    match name {
-        "mandatory-signing" => &["server signing = mandatory"],
-        "required-encryption" => &["server smb encrypt = required"],
-        "switched-off" => &["rdma transform = no"],
-        _ => &[],
-    }
-}
+const SIGNING: Settings = Settings {
+    global: &["server signing = mandatory"],
+    environment: &[],
+};
+const ENCRYPTION: Settings = Settings {
+    global: &["server smb encrypt = required"],
+    environment: &[],
+};
+const OFF: Settings = Settings {
+    global: &["rdma transform = no"],
+    environment: &[],
+};
 
-pub fn play<C: RdmaClient>(name: &str, scene: &Scene<C>) {
-    match name {
-        "lengths" => lengths(scene),
-        "invalidation" => invalidation(scene),
-        "changed-payload" => changed_payload(scene),
-        "bare" => bare(scene),
-        "channels" => channels(scene),
-        "mandatory-signing" => whole_payload(scene, Terms::SIGNED),
-        "required-encryption" => whole_payload(scene, Terms::ENCRYPTED),
-        "switched-off" => switched_off(scene),
-        "read-by-transform" => read_by_transform(scene),
-        _ => panic!("{name} is no case of the suite and none of {BEYOND:?}"),
-    }
+#[rustfmt::skip]
+pub fn cases<E: Endpoint>() -> Vec<Case<E>> {
+    let case = |name, section, rule, play: fn(&Scene<E>)| Case::new(Group::Beyond, name, section, rule, play);
+    let no_windows = "the test's memory cannot be invalidated by a peer there: verbs ask for a memory window";
+    vec![
+        case("Transform_Lengths", "MS-SMB2 3.3.5.12, .13",
+            "payload of any length survives each algorithm and cipher", lengths),
+        case("Transform_Invalidation", "MS-SMB2 3.3.5.13",
+            "a transform may ask to have its token invalidated", invalidation)
+            .without(Devices::Rxe, no_windows).without(Devices::Siw, no_windows),
+        case("Transform_ChangedPayload", "MS-SMB2 3.3.5.13",
+            "payload changed on its way is not written", changed_payload),
+        case("Transform_Bare", "MS-SMB2 3.3.5.13",
+            "a bare WRITE is refused where a sealed one is served", bare),
+        case("Transform_Channels", "MS-SMB2 3.3.5.13",
+            "each channel of a session seals with its own key", channels),
+        case("Transform_MandatorySigning", "MS-SMB2 3.3.5.4",
+            "a server that must sign still moves payload by RDMA", |scene| whole_payload(scene, Terms::SIGNED)).with(&SIGNING),
+        case("Transform_RequiredEncryption", "MS-SMB2 3.3.5.4",
+            "a server that must encrypt still moves payload by RDMA", |scene| whole_payload(scene, Terms::ENCRYPTED)).with(&ENCRYPTION),
+        case("Transform_SwitchedOff", "MS-SMB2 3.3.5.4",
+            "a server without transforms leaves the offer unanswered", switched_off).with(&OFF),
+        case("Transform_ReadByTransform", "MS-SMB2 2.2.19",
+            "a READ does not choose its transform", read_by_transform),
+    ]
 }
 
 /// Each algorithm and cipher, at lengths around what is done at once and what is cut in pieces.
-fn lengths<C: RdmaClient>(scene: &Scene<C>) {
+fn lengths<E: Endpoint>(scene: &Scene<E>) {
     let mut terms: Vec<Terms> = Vec::new();
     for signing in [
         SigningAlgorithm::HmacSha256,
@@ -57,10 +74,10 @@ fn lengths<C: RdmaClient>(scene: &Scene<C>) {
         ..Terms::ENCRYPTED
     }));
     for terms in terms {
-        let mut client = scene.client(terms, None);
+        let mut client = Client::of(scene, terms, None);
         let mut expected = Vec::new();
         for (length, pieces) in [(1, 1), (4096, 2), (65_536, 3), (65_537, 1), (300_001, 7)] {
-            let data = pattern(length, length as u8);
+            let data = pattern(length as usize, u64::from(length));
             let offset = expected.len() as u64;
             let written = client.connection.write_protected(
                 client.tree,
@@ -112,16 +129,15 @@ fn lengths<C: RdmaClient>(scene: &Scene<C>) {
 }
 
 /// A transform that names the invalidating channel has its first token invalidated, by an error too.
-/// On the fabric alone: what a test registers on a real device can't be invalidated from afar.
-fn invalidation<C: RdmaClient>(scene: &Scene<C>) {
+fn invalidation<E: Endpoint>(scene: &Scene<E>) {
     for (terms, forged, status) in [
         (Terms::SIGNED, false, NtStatus::SUCCESS),
         (Terms::ENCRYPTED, false, NtStatus::SUCCESS),
         (Terms::ENCRYPTED, true, NtStatus::AUTH_TAG_MISMATCH),
     ] {
         for channel in [Channel::RdmaV1, Channel::RdmaV1Invalidate] {
-            let mut client = scene.client(terms, None);
-            let data = pattern(BLOCK, 8);
+            let mut client = Client::of(scene, terms, None);
+            let data = pattern(BLOCK as usize, 8);
             let connection = &mut client.connection;
             let header = connection.payload_header(Command::Write, client.tree, BLOCK);
             let mut sealed = connection
@@ -143,14 +159,14 @@ fn invalidation<C: RdmaClient>(scene: &Scene<C>) {
 }
 
 /// The signature or tag is of other bytes than the server fetches: nothing of them is written.
-fn changed_payload<C: RdmaClient>(scene: &Scene<C>) {
+fn changed_payload<E: Endpoint>(scene: &Scene<E>) {
     for (terms, status) in [
         (Terms::SIGNED, NtStatus::INVALID_SIGNATURE),
         (Terms::ENCRYPTED, NtStatus::AUTH_TAG_MISMATCH),
     ] {
         for length in [4096, 1 << 18] {
-            let mut client = scene.client(terms, None);
-            let data = pattern(length, 1);
+            let mut client = Client::of(scene, terms, None);
+            let data = pattern(length as usize, 1);
             let connection = &mut client.connection;
             let header = connection.payload_header(Command::Write, client.tree, length);
             let mut sealed = connection
@@ -175,11 +191,11 @@ fn changed_payload<C: RdmaClient>(scene: &Scene<C>) {
 
 /// In a session that must be signed or encrypted a bare WRITE is refused before anything moves, a
 /// READ is sealed whatever it asks for, and payload in messages is served.
-fn bare<C: RdmaClient>(scene: &Scene<C>) {
-    let mut client = scene.client(Terms::ENCRYPTED, None);
+fn bare<E: Endpoint>(scene: &Scene<E>) {
+    let mut client = Client::of(scene, Terms::ENCRYPTED, None);
     let (tree, file) = (client.tree, client.file);
     let connection = &mut client.connection;
-    let data = pattern(BLOCK, 2);
+    let data = pattern(BLOCK as usize, 2);
     let refused = connection.write_rdma(tree, file, 0, &data, Channel::RdmaV1, 1);
     assert_eq!(refused.unwrap_err().status(), Some(NtStatus::ACCESS_DENIED));
     let inline = &data[..60_000];
@@ -191,7 +207,7 @@ fn bare<C: RdmaClient>(scene: &Scene<C>) {
 }
 
 /// A further channel signs with its own key, and encrypts with the session's.
-fn channels<C: RdmaClient>(scene: &Scene<C>) {
+fn channels<E: Endpoint>(scene: &Scene<E>) {
     for terms in [Terms::SIGNED, Terms::ENCRYPTED] {
         let offer = terms.offer();
         let mut first = scene.connect(offer.clone()).expect("negotiate");
@@ -206,7 +222,7 @@ fn channels<C: RdmaClient>(scene: &Scene<C>) {
         let options = OpenOptions::read_write();
         let file = first.open(tree, "channels", options).expect("open");
         (0..4).for_each(|_| first.echo().and(second.echo()).expect("echo"));
-        let data = pattern(BLOCK, 3);
+        let data = pattern(BLOCK as usize, 3);
         for connection in [&mut first, &mut second] {
             let written = connection.write_protected(tree, file, 0, &data, terms.session, 2);
             assert_eq!(written.expect("WRITE"), BLOCK);
@@ -235,8 +251,8 @@ fn channels<C: RdmaClient>(scene: &Scene<C>) {
 
 /// Where every session must be protected, a client that knows the transform moves as much at once as
 /// any, and one that does not is told what fits a message.
-fn whole_payload<C: RdmaClient>(scene: &Scene<C>, terms: Terms) {
-    let mut client = scene.client(terms, None);
+fn whole_payload<E: Endpoint>(scene: &Scene<E>, terms: Terms) {
+    let mut client = Client::of(scene, terms, None);
     let most = client.connection.negotiated().max_write_size;
     assert_eq!(most, 8 << 20);
     let data = pattern(2 << 20, 4);
@@ -254,7 +270,7 @@ fn whole_payload<C: RdmaClient>(scene: &Scene<C>, terms: Terms) {
         transforms: &[],
         ..terms
     };
-    let mut client = scene.client(without, None);
+    let mut client = Client::of(scene, without, None);
     let most = client.connection.negotiated().max_write_size;
     assert!(most < 2 << 20, "{most}");
     refused_by_rdma(&mut client, NtStatus::ACCESS_DENIED);
@@ -262,8 +278,8 @@ fn whole_payload<C: RdmaClient>(scene: &Scene<C>, terms: Terms) {
 }
 
 /// `rdma transform = no`: the offer is not answered, and the channel is an invalid one.
-fn switched_off<C: RdmaClient>(scene: &Scene<C>) {
-    let mut client = scene.client(Terms::ENCRYPTED, None);
+fn switched_off<E: Endpoint>(scene: &Scene<E>) {
+    let mut client = Client::of(scene, Terms::ENCRYPTED, None);
     let negotiated = client.connection.negotiated();
     assert_eq!(negotiated.rdma_transforms, None);
     let (tree, file) = (client.tree, client.file);
@@ -271,7 +287,7 @@ fn switched_off<C: RdmaClient>(scene: &Scene<C>) {
         tree,
         file,
         0,
-        &pattern(BLOCK, 5),
+        &pattern(BLOCK as usize, 5),
         Protection::Encryption,
         1,
     );
@@ -283,9 +299,9 @@ fn switched_off<C: RdmaClient>(scene: &Scene<C>) {
 
 /// How a READ's payload is protected is not the request's to say (MS-SMB2 2.2.19); and what is
 /// answered to an offer are the transforms in common, in its order.
-fn read_by_transform<C: RdmaClient>(scene: &Scene<C>) {
-    let data = pattern(BLOCK, 6);
-    let mut client = scene.client(Terms::ENCRYPTED, Some(&data));
+fn read_by_transform<E: Endpoint>(scene: &Scene<E>) {
+    let data = pattern(BLOCK as usize, 6);
+    let mut client = Client::of(scene, Terms::ENCRYPTED, Some(&data));
     let answered = client.connection.negotiated().rdma_transforms.clone();
     assert_eq!(answered.as_deref(), Some(BOTH));
     let (tree, file) = (client.tree, client.file);

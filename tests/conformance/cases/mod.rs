@@ -1,0 +1,7 @@
+//! The cases, a file for each group.
+
+pub mod credits;
+pub mod data_transfer;
+pub mod negotiate;
+pub mod rdma_channel;
+pub mod transform;
