@@ -66,3 +66,13 @@ fn a_message_in_fragments_of_one_byte_arrives_whole_in_the_lab() {
 fn a_connection_lost_during_a_file_call_costs_nobody_a_byte_in_the_lab() {
     in_lab("lost-read");
 }
+
+#[test]
+fn nothing_stays_of_connections_left_at_any_step() {
+    on_fabric("abandoned");
+}
+
+#[test]
+fn nothing_stays_of_connections_left_at_any_step_in_the_lab() {
+    in_lab("abandoned");
+}

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use tests::handoff::gateway_deaths;
+use tests::hazards::{self, Ground};
 use tests::hostile_child;
 
 fn main() -> ExitCode {
@@ -11,6 +12,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let played = match words[..] {
         ["hostile-child", records] => records.parse().ok().map(records_of_a_hostile_child),
+        ["abandoned"] => Some(connections_left_at_any_step()),
         ["gateway-deaths", times] => times.parse().ok().map(deaths_of_the_gateway),
         _ => None,
     };
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
         }
         None => {
             eprintln!(
-                "resilience_soak: usage: resilience_soak hostile-child RECORDS | gateway-deaths TIMES"
+                "resilience_soak: usage: resilience_soak hostile-child RECORDS | gateway-deaths TIMES | abandoned"
             );
             ExitCode::from(2)
         }
@@ -46,5 +48,16 @@ fn deaths_of_the_gateway(times: u32) -> Result<String, String> {
     match rounds.back < gateway_deaths::BACK {
         true => Ok(format!("gateway-deaths: ok points=12 {rounds}")),
         false => Err(format!("gateway-deaths: back too late: {rounds}")),
+    }
+}
+
+/// As often as `SOAK_TIMES` says, on the fabric.
+fn connections_left_at_any_step() -> Result<String, String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let ground = Ground::Fabric(folder.path().to_owned());
+    let scenario = hazards::scenario("abandoned").ok_or("no such scenario")?;
+    match hazards::play(ground, "abandoned", scenario) {
+        true => Ok("abandoned: ok on the fabric".into()),
+        false => Err("skipped".into()),
     }
 }

@@ -4,6 +4,7 @@
 //! It plays on either ground: the simulated fabric, natively, and soft-RoCE inside the lab's guest.
 //! Every play ends with what the server held, in descriptors, memory and processes, before it.
 
+mod abandoned;
 mod channels;
 mod client;
 mod load;
@@ -11,7 +12,7 @@ mod scenarios;
 mod scene;
 mod strace;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -43,6 +44,10 @@ pub trait Misbehaving: Transport + RdmaTransport {
     fn drive(&mut self) -> Result<(), ClientError>;
     /// Messages, or pieces of them, that wait for the server's credits.
     fn queued(&self) -> usize;
+    /// Sends bytes as one SMB Direct message, whatever they are.
+    fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), ClientError>;
+    /// Leaves in order.
+    fn disconnect(&mut self) -> Result<(), ClientError>;
     /// Why the connection is over, once it is.
     fn over(&self) -> Option<&str>;
 }
@@ -66,6 +71,14 @@ macro_rules! misbehaving {
                 self.queued()
             }
 
+            fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+                self.send_raw(bytes)
+            }
+
+            fn disconnect(&mut self) -> Result<(), ClientError> {
+                self.disconnect()
+            }
+
             fn over(&self) -> Option<&str> {
                 self.over()
             }
@@ -80,21 +93,54 @@ impl Ground {
     /// Connects from a host of this number; a client that limits the server's credits grants no
     /// more at a time.
     fn connect(&self, host: u8, credits: Option<u16>) -> Result<Box<dyn Misbehaving>, ClientError> {
-        let server = format!("{ADDRESS}:445").parse().expect("an address");
+        let server = self.prepare(host);
         match self {
             Ground::Lab => {
                 let behaviour = credits.map(verbs::Behaviour::granting).unwrap_or_default();
                 Ok(Box::new(verbs::SmbDirect::connect(server, behaviour)?))
             }
-            Ground::Fabric(folder) => {
-                let address: IpAddr = [10, 9, 1, host].into();
-                Fabric::new(folder, &format!("client{host}"), address).enter();
+            Ground::Fabric(_) => {
                 let behaviour = credits
                     .map(simulated::Behaviour::granting)
                     .unwrap_or_default();
                 Ok(Box::new(simulated::SmbDirect::connect(server, behaviour)?))
             }
         }
+    }
+
+    /// The same, and says nothing.
+    fn connect_silently(&self, host: u8) -> Result<Box<dyn Misbehaving>, ClientError> {
+        let server = self.prepare(host);
+        match self {
+            Ground::Lab => {
+                let behaviour = verbs::Behaviour::silent();
+                Ok(Box::new(verbs::SmbDirect::connect(server, behaviour)?))
+            }
+            Ground::Fabric(_) => {
+                let behaviour = simulated::Behaviour::silent();
+                Ok(Box::new(simulated::SmbDirect::connect(server, behaviour)?))
+            }
+        }
+    }
+
+    /// Asks for a connection, and is gone before there is an answer.
+    fn ask(&self, host: u8) -> Result<(), ClientError> {
+        let server = self.prepare(host);
+        match self {
+            Ground::Lab => verbs::SmbDirect::ask(server, verbs::Behaviour::silent()).map(drop),
+            Ground::Fabric(_) => {
+                simulated::SmbDirect::ask(server, simulated::Behaviour::silent()).map(drop)
+            }
+        }
+    }
+
+    /// Makes the calling thread that host; gives the server's address.
+    fn prepare(&self, host: u8) -> SocketAddr {
+        if let Ground::Fabric(folder) = self {
+            let address: IpAddr = [10, 9, 1, host].into();
+            Fabric::new(folder, &format!("client{host}"), address).enter();
+        }
+        format!("{ADDRESS}:445").parse().expect("an address")
     }
 }
 
@@ -108,6 +154,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     (
         "one-credit",
         scenarios::a_peer_that_grants_one_credit_is_served_whole,
+    ),
+    (
+        "abandoned",
+        abandoned::nothing_stays_of_connections_left_at_any_step,
     ),
     ("fragments", scenarios::fragments_of_one_byte_arrive_whole),
     ("three-channels", channels::three_channels_in_windows_order),

@@ -66,6 +66,21 @@ struct Piece {
 impl SmbDirect {
     /// Connects, and negotiates unless the behaviour says otherwise.
     pub fn connect(server: SocketAddr, behaviour: Behaviour) -> Result<SmbDirect, ClientError> {
+        let mut client = SmbDirect::ask(server, behaviour)?;
+        await_event(&client.channel, "the server's acceptance", |kind| {
+            matches!(kind, CmEventKind::Established { .. })
+        })?;
+        if client.behaviour.negotiates {
+            client.machine.handle_established(client.now());
+            client.drive_until(PATIENCE, |client| {
+                client.machine.state() == State::Established
+            })?;
+        }
+        Ok(client)
+    }
+
+    /// Asks for a connection; the answer is still to come.
+    pub fn ask(server: SocketAddr, behaviour: Behaviour) -> Result<SmbDirect, ClientError> {
         let channel = EventChannel::new().map_err(local)?;
         let identifier = Identifier::new(&channel).map_err(local)?;
         let milliseconds = PATIENCE.as_millis() as u16;
@@ -83,15 +98,6 @@ impl SmbDirect {
         client.post_receives()?;
         let reads = client.behaviour.reads_served;
         client.queue_pair.connect(1, reads).map_err(local)?;
-        await_event(&client.channel, "the server's acceptance", |kind| {
-            matches!(kind, CmEventKind::Established { .. })
-        })?;
-        if client.behaviour.negotiates {
-            client.machine.handle_established(client.now());
-            client.drive_until(PATIENCE, |client| {
-                client.machine.state() == State::Established
-            })?;
-        }
         Ok(client)
     }
 
