@@ -93,7 +93,7 @@ fn play<E: Endpoint>(
             .collect();
         let mut ended: Vec<(usize, Verdict)> = open
             .iter()
-            .filter(|index| !cases[**index].waits)
+            .filter(|index| !cases[**index].waits && !cases[**index].is_last)
             .map(|index| (*index, play_one(&cases[*index], scene)))
             .collect();
         for (index, thread) in waiting {
@@ -101,6 +101,8 @@ fn play<E: Endpoint>(
             let verdict = verdict.unwrap_or_else(|_| Verdict::Failed("its thread died".into()));
             ended.push((index, verdict));
         }
+        let last = open.iter().filter(|index| cases[**index].is_last);
+        ended.extend(last.map(|index| (*index, play_one(&cases[*index], scene))));
         ended
     })
 }

@@ -32,7 +32,19 @@ pub struct Scene<E> {
     /// Its asking for a sign of life.
     pub keepalive_interval: Duration,
     files: AtomicU32,
+    /// What it held before the first case.
+    held: Held,
     endpoint: PhantomData<fn() -> E>,
+}
+
+/// What a server holds for its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Held {
+    connections: u64,
+    queue_pairs: u64,
+    memory_regions: u64,
+    pinned_bytes: u64,
+    children: usize,
 }
 
 /// A session over a wire, with a file open.
@@ -71,12 +83,13 @@ impl<E: Endpoint> Scene<E> {
             Err(LabError::Skip(reason)) => return Err(reason),
             Err(error) => panic!("{error}"),
         };
-        let scene = Scene {
+        let mut scene = Scene {
             devices,
             server,
             rdma,
             keepalive_interval: Duration::from_secs(KEEPALIVE_INTERVAL),
             files: AtomicU32::new(0),
+            held: Held::default(),
             endpoint: PhantomData,
         };
         // smbdirectd starts after smbd, which answers over TCP already.
@@ -85,7 +98,41 @@ impl<E: Endpoint> Scene<E> {
             assert!(Instant::now() < until, "{error}\n{}", scene.server.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+        scene.held = scene.alone();
         Ok(scene)
+    }
+
+    /// Nothing of any client is left.
+    #[track_caller]
+    pub fn expect_nothing_left(&self) {
+        assert_eq!(self.alone(), self.held, "something was leaked");
+    }
+
+    /// What it holds once no client is there.
+    #[track_caller]
+    fn alone(&self) -> Held {
+        let until = Instant::now() + 2 * PATIENCE;
+        loop {
+            let held = self.holds();
+            match held {
+                Some(held) if held.connections == 0 && held.children == 0 => return held,
+                _ => assert!(Instant::now() < until, "clients stay: {held:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn holds(&self) -> Option<Held> {
+        let socket = self.server.folder().join("run/status");
+        let report = smbd::status::ask_at(&socket).ok()?;
+        let totals = report.gateway.as_ref()?.totals?;
+        Some(Held {
+            connections: totals.connections,
+            queue_pairs: totals.queue_pairs,
+            memory_regions: totals.memory_regions,
+            pinned_bytes: totals.pinned_bytes,
+            children: report.children.len(),
+        })
     }
 
     /// Whether it takes a connection and answers the SMB2 NEGOTIATE.

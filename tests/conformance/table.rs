@@ -79,6 +79,8 @@ pub struct Case<E> {
     pub settings: &'static Settings,
     /// It waits for a timer of the server's most of its time: others are played meanwhile.
     pub waits: bool,
+    /// It looks at what all the others left behind.
+    pub is_last: bool,
     skips: Vec<(Devices, &'static str)>,
     pub play: Play<E>,
 }
@@ -98,6 +100,7 @@ impl<E: Endpoint> Case<E> {
             name,
             settings: &PLAIN,
             waits: false,
+            is_last: false,
             skips: Vec::new(),
             play: Box::new(play),
         }
@@ -112,6 +115,14 @@ impl<E: Endpoint> Case<E> {
     pub fn waiting(self) -> Case<E> {
         Case {
             waits: true,
+            ..self
+        }
+    }
+
+    /// See [`Case::is_last`].
+    pub fn behind_all(self) -> Case<E> {
+        Case {
+            is_last: true,
             ..self
         }
     }
@@ -137,6 +148,8 @@ pub fn table<E: Endpoint>() -> Vec<Case<E>> {
     table.extend(cases::credits::cases());
     table.extend(cases::rdma_channel::cases());
     table.extend(cases::transform::suite::cases());
+    table.extend(cases::flow::cases());
+    table.extend(cases::payload::cases());
     table.extend(cases::transform::beyond::cases());
     table
 }

@@ -1,6 +1,7 @@
 //! Where a fabric is, which devices a program has on it, and what in it happens late on purpose.
 //! One per thread, set by [`Fabric::enter`]; otherwise from the environment, for a program of its
-//! own: `SMBDIRECT_FABRIC` names the folder, `SMBDIRECT_FABRIC_DEVICES` lists `name=address,…`.
+//! own: `SMBDIRECT_FABRIC` names the folder, `SMBDIRECT_FABRIC_DEVICES` lists `name=address,…`, an address with
+//! `/iwarp` behind it is of an iWARP device; `SMBDIRECT_FABRIC_HAZARDS` lists what happens late.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -96,20 +97,27 @@ impl Fabric {
                 list.split(',')
                     .filter_map(|entry| {
                         let (name, address) = entry.split_once('=')?;
-                        Some(SimulatedDevice::new(
-                            name.trim(),
-                            address.trim().parse().ok()?,
-                        ))
+                        let (address, iwarp) = match address.trim().strip_suffix("/iwarp") {
+                            Some(address) => (address, true),
+                            None => (address.trim(), false),
+                        };
+                        let mut device = SimulatedDevice::new(name.trim(), address.parse().ok()?);
+                        if iwarp {
+                            device.transport = Transport::Iwarp;
+                        }
+                        Some(device)
                     })
                     .collect()
             },
         );
+        let hazards = std::env::var("SMBDIRECT_FABRIC_HAZARDS").unwrap_or_default();
+        let has = |name| hazards.split(',').any(|hazard| hazard.trim() == name);
         Some(Fabric {
             folder: folder.into(),
             devices,
-            receive_before_established: false,
-            late_send_completions: false,
-            keeps_requests: false,
+            receive_before_established: has("receive-before-established"),
+            late_send_completions: has("late-send-completions"),
+            keeps_requests: has("keeps-requests"),
         })
     }
 

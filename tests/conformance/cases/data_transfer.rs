@@ -87,7 +87,7 @@ pub fn cases<E: Endpoint>() -> Vec<Case<E>> {
 
 /// A WRITE of so much, cut so, ends up in the file.
 #[track_caller]
-fn arrives<E: Endpoint>(scene: &Scene<E>, length: usize, cut: fn(&[u8]) -> Vec<Piece>) {
+pub fn arrives<E: Endpoint>(scene: &Scene<E>, length: usize, cut: fn(&[u8]) -> Vec<Piece>) {
     let mut client = scene.client(Terms::BASIC);
     let data = pattern(length, 1);
     client.line.wire().cut_next(cut);
@@ -97,7 +97,11 @@ fn arrives<E: Endpoint>(scene: &Scene<E>, length: usize, cut: fn(&[u8]) -> Vec<P
 
 /// A WRITE of so much, in fragments that were spoilt so, ends the connection and writes nothing.
 #[track_caller]
-fn ended<E: Endpoint>(scene: &Scene<E>, length: usize, spoil: impl Fn(&mut Vec<Piece>) + 'static) {
+pub fn ended<E: Endpoint>(
+    scene: &Scene<E>,
+    length: usize,
+    spoil: impl Fn(&mut Vec<Piece>) + 'static,
+) {
     let mut client = scene.client(Terms::BASIC);
     refused(&mut client, length, spoil);
 }

@@ -22,7 +22,7 @@ use crate::wire::Terms;
 const MANY: u32 = 64;
 const BLOCK: u32 = 100_000;
 
-const NO_WINDOWS: &str =
+pub const NO_WINDOWS: &str =
     "the test's memory cannot be invalidated by a peer there: verbs ask for a memory window";
 
 #[rustfmt::skip]

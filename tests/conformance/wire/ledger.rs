@@ -16,6 +16,8 @@ pub struct Ledger {
     pub remaining: u32,
     /// Fixed parts of all messages heard.
     pub heard: Vec<DataTransferHeader>,
+    /// The most credits we asked for lately: the server may not have heard of less yet.
+    asked: u32,
     largest_receive: u32,
     largest_message: u32,
 }
@@ -25,10 +27,16 @@ impl Ledger {
     pub fn new(request: &NegotiateRequest, granted_by_response: u16) -> Ledger {
         Ledger {
             held: granted_by_response.into(),
+            asked: request.credits_requested.into(),
             largest_receive: request.max_receive_size,
             largest_message: request.max_fragmented_size,
             ..Ledger::default()
         }
+    }
+
+    /// The next message asks for so many credits. Less counts once none of the old is held.
+    pub fn ask(&mut self, credits: u16) {
+        self.asked = self.held.max(credits.into());
     }
 
     /// Takes a message of the server's; answers where its payload is.
@@ -48,6 +56,13 @@ impl Ledger {
             "MS-SMBD 3.1.5.1: the last credit spent on a message that grants none: {header:?}"
         );
         self.held += u32::from(header.credits_granted);
+        // One more is what the server's last credit may have to bring.
+        assert!(
+            self.held <= self.asked + 1,
+            "MS-SMBD 3.1.5.9: {} credits, and {} were asked for",
+            self.held,
+            self.asked
+        );
         assert!(
             header.credits_requested > 0,
             "MS-SMBD 2.2.3: CreditsRequested is zero"

@@ -68,7 +68,8 @@ impl Piece {
         pieces
     }
 
-    pub(super) fn encode(&self, requested: u16, granted: u16) -> Vec<u8> {
+    /// As it is sent, with these credits.
+    pub fn bytes(&self, requested: u16, granted: u16) -> Vec<u8> {
         let header = DataTransferHeader {
             credits_requested: requested,
             credits_granted: granted,

@@ -149,8 +149,9 @@ impl<E: Endpoint> Wire<E> {
         let grants = std::mem::take(&mut self.grantable);
         let grants = piece.credits_granted.unwrap_or(grants);
         let target = self.terms.request.credits_requested;
-        let bytes = piece.encode(piece.credits_requested.unwrap_or(target), grants);
+        let bytes = piece.bytes(piece.credits_requested.unwrap_or(target), grants);
         self.ledger.held = self.ledger.held.saturating_sub(1);
+        self.ledger.ask(piece.credits_requested.unwrap_or(target));
         self.ledger.granted += u32::from(grants);
         self.endpoint.send(&bytes)
     }
@@ -221,6 +222,11 @@ impl<E: Endpoint> Wire<E> {
     /// Leaves in order.
     pub fn disconnect(&mut self) {
         let _ = self.endpoint.disconnect();
+    }
+
+    /// Asks for so many credits from the next message on.
+    pub fn set_target(&mut self, credits: u16) {
+        self.terms.request.credits_requested = credits;
     }
 
     /// Starts to grant again, `credits` at most, and says so if it may speak.
