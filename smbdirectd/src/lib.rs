@@ -6,6 +6,7 @@
 
 mod addresses;
 pub mod config;
+pub mod doctor;
 pub mod gateway;
 mod listener;
 mod memory;

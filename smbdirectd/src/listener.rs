@@ -82,6 +82,7 @@ impl DeviceEntry {
             max_reads: self.limits.max_initiator_depth,
             send_with_invalidate: self.limits.send_with_invalidate,
             speed: self.port.get().speed,
+            mtu: self.port.get().mtu,
             lowered: limits.lowered(&self.limits),
         }
     }

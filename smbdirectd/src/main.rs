@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use smbdirectd::server::Server;
-use smbdirectd::{program, status};
+use smbdirectd::{doctor, program, status};
 
 /// The RDMA gateway of smbd: owns the RDMA devices, speaks SMB Direct, relays whole SMB messages.
 ///
@@ -25,6 +25,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Say for each network interface whether clients are offered RDMA, why not, and what to do;
+    /// ends with 0 only if they are on one at least
+    Doctor {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show every RDMA connection of the running server, and why the last ones ended
     Status {
         /// As JSON
@@ -46,6 +53,19 @@ fn main() -> ExitCode {
             "smbd starts this program; see 'smbdirectd --help' for what can be asked of it".into(),
         ),
         None => return program::run(),
+        Some(Command::Doctor { json }) => match doctor::examine(config.as_deref()) {
+            Ok(examination) => {
+                let text = match json {
+                    true => examination.json(),
+                    false => examination.text(),
+                };
+                return match (print(&text), examination.diagnosis.rdma_would_be_used) {
+                    (Ok(()), true) => ExitCode::SUCCESS,
+                    _ => ExitCode::FAILURE,
+                };
+            }
+            Err(problem) => Err(problem),
+        },
         Some(Command::Status {
             json,
             prometheus,

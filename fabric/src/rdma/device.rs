@@ -50,6 +50,8 @@ pub struct Port {
     pub active: bool,
     /// Bit/s; 0 if unknown.
     pub speed: u64,
+    /// Bytes of a packet's payload; 0 if unknown.
+    pub mtu: u32,
 }
 
 /// Tells one device in use from all others.
@@ -123,6 +125,7 @@ impl Device {
         Ok(Port {
             active: true,
             speed: self.settings.limits.speed,
+            mtu: 4096,
         })
     }
 

@@ -132,6 +132,8 @@ pub struct DeviceStatus {
     pub send_with_invalidate: bool,
     /// Bits per second.
     pub speed: u64,
+    /// Bytes of a packet's payload; 0 if unknown.
+    pub mtu: u32,
     /// A sentence for each limit that is lower than configured because of the device.
     pub lowered: Vec<String>,
 }

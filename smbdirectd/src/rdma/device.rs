@@ -57,6 +57,8 @@ pub struct Port {
     pub active: bool,
     /// Bit/s; 0 if unknown.
     pub speed: u64,
+    /// Bytes of a packet's payload; 0 if unknown.
+    pub mtu: u32,
 }
 
 /// Tells one device in use from all others, whatever their names are: names change, and one that
@@ -206,11 +208,22 @@ impl Device {
         /// IBV_PORT_ACTIVE; read as a number, as rdma-sys makes it a Rust enum.
         const ACTIVE: u32 = 4;
         let port = self.port_attributes()?;
-        // SAFETY: the field is an initialized C enum, four bytes wide.
-        let state = unsafe { (&raw const port.state).cast::<u32>().read() };
+        // SAFETY: both fields are initialized C enums, four bytes wide.
+        let (state, mtu) = unsafe {
+            (
+                (&raw const port.state).cast::<u32>().read(),
+                (&raw const port.active_mtu).cast::<u32>().read(),
+            )
+        };
         Ok(Port {
             active: state == ACTIVE,
             speed: link_speed(port.active_speed, port.active_width),
+            // IBV_MTU_256 is 1, IBV_MTU_4096 is 5.
+            mtu: if (1..=5).contains(&mtu) {
+                128 << mtu
+            } else {
+                0
+            },
         })
     }
 

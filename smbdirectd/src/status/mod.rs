@@ -113,6 +113,7 @@ mod tests {
                     max_reads: 16,
                     send_with_invalidate: true,
                     speed: 0,
+                    mtu: 4096,
                     lowered: vec!["rdma receive credits: 127 instead of 255".into()],
                 }],
                 totals: Some(GatewayTotals {
