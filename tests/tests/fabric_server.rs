@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use fabric::rdma::Fabric;
-use proto::smb2::{Channel, Command};
+use proto::smb2::negotiate::Capabilities;
+use proto::smb2::notification::SessionClosed;
+use proto::smb2::{Channel, Command, MessageId};
 use tests::client::simulated::{Behaviour, SmbDirect};
 use tests::client::{Access, Connection, Offer, OpenOptions, read_body};
 use tests::server::{PASSWORD, Server, USER};
@@ -162,6 +164,33 @@ fn a_channel_lost_with_requests_outstanding_leaves_the_session_to_the_other() {
     }
     channel.close(tree, file).unwrap();
     channel.log_off(session).unwrap();
+    let log = server.log();
+    assert!(!log.contains(" ERROR "), "{log}");
+}
+
+/// MS-SMB2 2.2.44, over SMB Direct.
+#[test]
+fn the_other_channel_is_told_that_the_session_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(server) = Server::builder().on_fabric(folder.path()).start_or_skip() else {
+        return;
+    };
+    let address = "10.9.0.5".parse().unwrap();
+    Fabric::new(folder.path(), "client0", address).enter();
+    let mut offer = Offer::default();
+    offer.capabilities |= Capabilities::NOTIFICATIONS;
+    let mut first = Connection::negotiate(connect(), offer.clone()).unwrap();
+    let session = first.log_on(USER, PASSWORD).unwrap();
+    let mut second = Connection::negotiate(connect(), offer).unwrap();
+    second.bind(session, &first, USER, PASSWORD).unwrap();
+    first.log_off(session).unwrap();
+    let told = second.wait(MessageId::UNSOLICITED).unwrap();
+    assert_eq!(
+        told.header.command(),
+        Ok(Command::ServerToClientNotification)
+    );
+    assert_eq!(told.header.session_id, session.id);
+    SessionClosed::decode(&told.element).unwrap();
     let log = server.log();
     assert!(!log.contains(" ERROR "), "{log}");
 }

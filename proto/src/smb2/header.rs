@@ -35,6 +35,8 @@ wire_enum! {
         QueryInfo = 0x10,
         SetInfo = 0x11,
         OplockBreak = 0x12,
+        /// Never a request.
+        ServerToClientNotification = 0x13,
     }
 }
 
@@ -301,7 +303,7 @@ mod tests {
         bytes[4] = 65;
         assert_eq!(Header::decode(&bytes).unwrap_err().field, "StructureSize");
         let mut bytes = GOLDEN;
-        bytes[12] = 0x13;
+        bytes[12] = 0x14;
         let header = Header::decode(&bytes).unwrap();
         assert_eq!(header.command(), Err(WireError::new("Command", 12)));
     }

@@ -31,6 +31,7 @@ pub mod logoff;
 pub mod multi_protocol;
 pub mod negotiate;
 pub mod negotiate_context;
+pub mod notification;
 pub mod oplock_break;
 pub mod query_directory;
 pub mod query_info;

@@ -184,17 +184,18 @@ impl Child {
     }
 
     /// Takes a session out: nobody finds it or its tree connects any more. Gives its opens, to be
-    /// released one by one.
-    pub fn take_session(&self, session: &Session) -> Vec<Rc<Open>> {
+    /// released one by one. Its client is told on all channels but the one it asked on.
+    pub fn take_session(&self, session: &Session, asked_on: Option<&Connection>) -> Vec<Rc<Open>> {
         self.sessions.remove(session.id);
+        handlers::logoff::notify(self, session, asked_on);
         self.broker.session_closed(session.id.0);
         session.trees.end();
         session.opens.remove_all(None)
     }
 
     /// Ends a session whose client does not wait for it: opens are released in the background.
-    pub fn end_session(self: &Rc<Child>, session: &Session) {
-        let opens = self.take_session(session);
+    pub fn end_session(self: &Rc<Child>, session: &Session, asked_on: Option<&Connection>) {
+        let opens = self.take_session(session, asked_on);
         if opens.is_empty() {
             return;
         }
@@ -214,7 +215,7 @@ impl Child {
                 && user.identity.uid == lost.uid
                 && user.name.to_lowercase() == lost.user.to_lowercase()
         });
-        let opens = found.map(|session| self.take_session(&session));
+        let opens = found.map(|session| self.take_session(&session, None));
         let child = Rc::clone(self);
         self.spawn_detached(async move {
             for open in opens.unwrap_or_default() {
@@ -241,7 +242,7 @@ impl Child {
                 continue;
             }
             if session.remove_channel(connection.id) {
-                self.end_session(&session);
+                self.end_session(&session, None);
             } else {
                 handlers::oplock_break::repeat(self, &session);
             }

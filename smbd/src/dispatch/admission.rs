@@ -87,7 +87,9 @@ pub(super) fn admit(
         sender,
     )?;
     let bytes = element.bytes(message);
-    let command = command.ok_or(NtStatus::INVALID_PARAMETER)?;
+    let command = command
+        .filter(|command| *command != Command::ServerToClientNotification)
+        .ok_or(NtStatus::INVALID_PARAMETER)?;
     let (needs_session, needs_tree) = match command {
         Command::Negotiate | Command::SessionSetup | Command::Echo | Command::Cancel => {
             (false, false)

@@ -202,7 +202,7 @@ pub async fn handle(command: Command, request: &[u8], cx: &Context) -> Result<Re
         Command::QueryInfo => query_info::handle(request, cx).await,
         Command::SetInfo => set_info::handle(request, cx).await,
         Command::OplockBreak => oplock_break::handle(request, cx).await,
-        Command::Cancel => Err(NtStatus::INVALID_PARAMETER),
+        Command::Cancel | Command::ServerToClientNotification => Err(NtStatus::INVALID_PARAMETER),
     }
 }
 

@@ -60,6 +60,9 @@ pub fn check(
     if session.dialect != negotiated.dialect || !cx.header.is_signed() {
         return Err(NtStatus::INVALID_PARAMETER);
     }
+    if session.supports_notifications != negotiated.supports_notifications() {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
     if session.has_channel(cx.connection.id) {
         return Err(NtStatus::REQUEST_NOT_ACCEPTED);
     }

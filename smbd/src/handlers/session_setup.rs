@@ -76,7 +76,7 @@ pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         cx.connection.logons.borrow_mut().remove(&id);
         // MS-SMB2 3.3.5.5.3: a session whose user could not prove itself again is nobody's.
         if let Purpose::Renew(session) = &logon.purpose {
-            cx.child.end_session(session);
+            cx.child.end_session(session, Some(&cx.connection));
         }
     }
     let mut response = outcome?;
@@ -305,6 +305,7 @@ async fn establish(
         cipher,
         encrypt_data,
         signing_required,
+        supports_notifications: negotiated.supports_notifications(),
         application_key,
     }));
     session.expires.set(expiry(authenticated.lifetime));
@@ -481,7 +482,7 @@ async fn end_previous(request: &SessionSetupRequest<'_>, cx: &Context, session: 
         Some(previous) => {
             let owner = previous.user();
             if owner.kind == user.kind && owner.identity == user.identity {
-                cx.child.end_session(&previous);
+                cx.child.end_session(&previous, Some(&cx.connection));
             }
         }
         None if user.kind == LogonKind::User => {

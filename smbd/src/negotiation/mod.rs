@@ -154,6 +154,13 @@ pub fn multi_protocol(
     })
 }
 
+impl Negotiated {
+    /// Connection.SupportsNotifications (MS-SMB2 3.3.5.4).
+    pub fn supports_notifications(&self) -> bool {
+        self.capabilities.contains(Capabilities::NOTIFICATIONS)
+    }
+}
+
 impl Policy<'_> {
     /// Whether a dialect is allowed by the configuration, and on the transport: SMB Direct carries
     /// 3.0, 3.0.2 and 3.1.1 (MS-SMB2 2.1).
@@ -198,6 +205,9 @@ fn capabilities(dialect: Dialect, client: Capabilities, global: &Global) -> Capa
         && client.contains(Capabilities::MULTI_CHANNEL)
     {
         capabilities |= Capabilities::MULTI_CHANNEL;
+    }
+    if dialect == Dialect::Smb311 {
+        capabilities |= client & Capabilities::NOTIFICATIONS;
     }
     // 3.1.1 settles it by a negotiate context instead (MS-SMB2 3.3.5.4).
     if matches!(dialect, Dialect::Smb300 | Dialect::Smb302)

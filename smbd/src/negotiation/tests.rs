@@ -463,7 +463,7 @@ fn multichannel_is_told_to_clients_of_smb3_that_know_it() {
     let global = Global::default();
     let all = Capabilities::all();
     assert_eq!(
-        capabilities(Dialect::Smb311, all, &global),
+        capabilities(Dialect::Smb302, all - Capabilities::ENCRYPTION, &global),
         Capabilities::LARGE_MTU | Capabilities::MULTI_CHANNEL
     );
     assert_eq!(
@@ -474,4 +474,17 @@ fn multichannel_is_told_to_clients_of_smb3_that_know_it() {
         capabilities(Dialect::Smb302, Capabilities::LARGE_MTU, &global),
         Capabilities::LARGE_MTU
     );
+}
+
+#[test]
+fn notifications_are_told_to_clients_of_3_1_1_that_know_them() {
+    let has = |dialect, client| {
+        capabilities(dialect, client, &Global::default()).contains(Capabilities::NOTIFICATIONS)
+    };
+    assert!(has(Dialect::Smb311, Capabilities::all()));
+    assert!(!has(
+        Dialect::Smb311,
+        Capabilities::all() - Capabilities::NOTIFICATIONS
+    ));
+    assert!(!has(Dialect::Smb302, Capabilities::all()));
 }

@@ -40,6 +40,8 @@ pub struct Session {
     pub encrypt_data: bool,
     /// Session.SigningRequired.
     pub signing_required: Cell<bool>,
+    /// Session.SupportsNotifications.
+    pub supports_notifications: bool,
     /// Session.ApplicationKey, for protocols on named pipes.
     pub application_key: Key128,
     /// Session.ExpirationTime: the end of the ticket it was established with.
@@ -73,6 +75,7 @@ pub struct SessionParts {
     pub cipher: Option<Arc<SessionCipher>>,
     pub encrypt_data: bool,
     pub signing_required: bool,
+    pub supports_notifications: bool,
     pub application_key: Key128,
 }
 
@@ -114,6 +117,7 @@ impl Session {
             cipher: parts.cipher,
             encrypt_data: parts.encrypt_data,
             signing_required: parts.signing_required.into(),
+            supports_notifications: parts.supports_notifications,
             application_key: parts.application_key,
             expires: Cell::new(None),
             opens: Opens::default(),

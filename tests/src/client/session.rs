@@ -54,8 +54,23 @@ impl Connection {
         credentials: Credentials,
         signed: bool,
     ) -> Result<Session, ClientError> {
-        let (session, key) = self.authenticate(credentials, None)?;
+        let (session, key) = self.authenticate(credentials, None, SessionId(0))?;
         if let Some(key) = key.filter(|_| signed) {
+            self.use_key(session.id, key);
+        }
+        Ok(session)
+    }
+
+    /// Logs on in place of a session that was lost with its connection (PreviousSessionId).
+    pub fn log_on_after(
+        &mut self,
+        lost: Session,
+        user: &str,
+        password: &str,
+    ) -> Result<Session, ClientError> {
+        let credentials = Credentials::with_password(user, "WORKGROUP", password);
+        let (session, key) = self.authenticate(credentials, None, lost.id)?;
+        if let Some(key) = key {
             self.use_key(session.id, key);
         }
         Ok(session)
@@ -84,7 +99,7 @@ impl Connection {
         password: &str,
     ) -> Result<(), ClientError> {
         let credentials = Credentials::with_password(user, "WORKGROUP", password);
-        let (bound, key) = self.authenticate(credentials, Some((session.id, key)))?;
+        let (bound, key) = self.authenticate(credentials, Some((session.id, key)), SessionId(0))?;
         if bound.id != session.id {
             return Err(ClientError::protocol("another session was bound"));
         }
@@ -100,6 +115,7 @@ impl Connection {
         &mut self,
         credentials: Credentials,
         binding: Option<(SessionId, Arc<SigningKey>)>,
+        previous_session_id: SessionId,
     ) -> Result<(Session, Option<SigningKey>), ClientError> {
         let mut random = InitiatorRandom {
             client_challenge: [0; 8],
@@ -129,7 +145,7 @@ impl Connection {
                 security_mode: SecurityMode::SIGNING_ENABLED,
                 capabilities: Capabilities::empty(),
                 channel: 0,
-                previous_session_id: SessionId(0),
+                previous_session_id,
                 security_buffer: &token,
             }
             .encode(&mut body);

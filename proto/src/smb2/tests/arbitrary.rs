@@ -19,6 +19,7 @@ use crate::smb2::lock::LockRequest;
 use crate::smb2::logoff::LogoffRequest;
 use crate::smb2::negotiate::{NegotiateRequest, NegotiateResponse};
 use crate::smb2::negotiate_context::{self as nc};
+use crate::smb2::notification::SessionClosed;
 use crate::smb2::oplock_break::BreakMessage;
 use crate::smb2::query_directory::{QueryDirectoryRequest, QueryDirectoryResponse};
 use crate::smb2::query_info::QueryInfoRequest;
@@ -56,6 +57,7 @@ fn decode_everything(bytes: &[u8]) -> usize {
     count(SessionSetupRequest::decode(bytes).is_ok());
     count(SessionSetupResponse::decode(bytes).is_ok());
     count(LogoffRequest::decode(bytes).is_ok());
+    count(SessionClosed::decode(bytes).is_ok());
     count(TreeConnectRequest::decode(bytes).is_ok());
     count(TreeConnectResponse::decode(bytes).is_ok());
     count(CreateRequest::decode(bytes).is_ok_and(|request| walk_contexts(request.contexts)));

@@ -11,6 +11,7 @@ use crate::smb2::flush::FlushRequest;
 use crate::smb2::fsctl::CtlCode;
 use crate::smb2::ioctl::{IoctlRequest, IoctlResponse};
 use crate::smb2::lock::{LockElement, LockFlags, LockRequest};
+use crate::smb2::notification::SessionClosed;
 use crate::smb2::oplock_break::{
     BreakMessage, LeaseBreakAcknowledgment, LeaseBreakNotification, LeaseState, OplockBreak,
 };
@@ -380,6 +381,18 @@ fn oplock_and_lease_breaks() {
             &[1, 0, 0, 0],
             &[0; 8]
         ])
+    );
+}
+
+#[test]
+fn session_closed_notification() {
+    let golden = vec![12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    golden!(SessionClosed, SessionClosed, golden.clone());
+    let mut another_type = element(&golden);
+    another_type[crate::smb2::HEADER_SIZE + 4] = 1;
+    assert_eq!(
+        SessionClosed::decode(&another_type).unwrap_err().field,
+        "NotificationType"
     );
 }
 
