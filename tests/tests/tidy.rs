@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use source::{SourceFile, manifest_dependencies, rust_files};
 
 /// The crates of the workspace and those among them that each may depend on.
-const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
     ("fabric", &["proto", "shm"]),
     ("fuzz", &["proto", "smbd"]),
     ("proto", &[]),
@@ -18,6 +18,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
     ("smbdirectd", &["proto", "shm"]),
     ("smbd", &["proto", "shm"]),
     ("tests", &["fabric", "proto", "shm", "smbdirectd", "smbd"]),
+    ("tests/sim", &["proto", "shm", "smbd"]),
 ];
 
 /// Where `unsafe` may stand: memory shared with other processes, verbs, raw system calls, GSSAPI, and the verbs of
