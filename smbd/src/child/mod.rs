@@ -107,31 +107,33 @@ impl Child {
         task: impl Future<Output = ()> + 'static,
     ) {
         let connection = Rc::clone(connection);
-        let guarded = async move {
-            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-                connection.end("a request's task ended in a panic; the log has its place");
-            }
-        };
-        self.spawn_counted(guarded);
+        self.spawn_counted(task, move || {
+            connection.end("a request's task ended in a panic; the log has its place");
+        });
     }
 
     /// Starts a task that belongs to no connection, such as closing what a lost one had open.
     pub fn spawn_detached(self: &Rc<Child>, task: impl Future<Output = ()> + 'static) {
-        let guarded = async move {
-            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-                tracing::error!("a background task ended in a panic");
-            }
-        };
-        self.spawn_counted(guarded);
+        self.spawn_counted(task, || {
+            tracing::error!("a background task ended in a panic");
+        });
     }
 
-    fn spawn_counted(self: &Rc<Child>, task: impl Future<Output = ()> + 'static) {
+    /// Combinators, because an async block would hold the task twice, as captured and as awaited:
+    /// every request makes and moves one.
+    fn spawn_counted(
+        self: &Rc<Child>,
+        task: impl Future<Output = ()> + 'static,
+        panicked: impl FnOnce() + 'static,
+    ) {
         self.tasks.set(self.tasks.get() + 1);
         let child = Rc::clone(self);
-        let counted = async move {
-            task.await;
+        let counted = AssertUnwindSafe(task).catch_unwind().map(move |outcome| {
+            if outcome.is_err() {
+                panicked();
+            }
             child.tasks.set(child.tasks.get() - 1);
-        };
+        });
         // Fails only while the executor is being dropped: the process is at its end.
         let _ = self.spawner.spawn_local(counted);
     }

@@ -256,3 +256,19 @@ fn check_reply_size(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_task<F>(_: impl Fn(Rc<Child>, Rc<Connection>, Chain) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_requests_task_is_small_to_make_and_to_move() {
+        // Before handlers other than READ and WRITE had memory of their own it was 3,936 bytes.
+        let size = size_of_task(run);
+        assert!(size <= 2304, "{size} bytes");
+    }
+}

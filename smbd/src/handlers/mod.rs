@@ -32,9 +32,12 @@ mod tree_disconnect;
 mod write;
 
 use std::cell::{Cell, RefCell};
+use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use proto::relay::Descriptor;
 use proto::smb2::{Command, FileId, Header, HeaderFlags, NtStatus, SessionId, TreeId};
 
@@ -184,25 +187,44 @@ impl Response {
 /// Calls the handler of a command. CANCEL never gets here: nothing answers it.
 pub async fn handle(command: Command, request: &[u8], cx: &Context) -> Result<Response, NtStatus> {
     match command {
-        Command::Negotiate => negotiate::handle(request, cx).await,
-        Command::SessionSetup => session_setup::handle(request, cx).await,
-        Command::Logoff => logoff::handle(request, cx).await,
-        Command::TreeConnect => tree_connect::handle(request, cx).await,
-        Command::TreeDisconnect => tree_disconnect::handle(request, cx).await,
-        Command::Ioctl => ioctl::handle(request, cx).await,
-        Command::Echo => echo::handle(request),
-        Command::Create => create::handle(request, cx).await,
-        Command::Close => close::handle(request, cx).await,
-        Command::Flush => flush::handle(request, cx).await,
         Command::Read => read::handle(request, cx).await,
         Command::Write => write::handle(request, cx).await,
-        Command::Lock => lock::handle(request, cx).await,
-        Command::QueryDirectory => query_directory::handle(request, cx).await,
-        Command::ChangeNotify => change_notify::handle(request, cx).await,
-        Command::QueryInfo => query_info::handle(request, cx).await,
-        Command::SetInfo => set_info::handle(request, cx).await,
-        Command::OplockBreak => oplock_break::handle(request, cx).await,
+        Command::Echo => echo::handle(request),
         Command::Cancel | Command::ServerToClientNotification => Err(NtStatus::INVALID_PARAMETER),
+        other => handle_rarer(other, request, cx).await,
+    }
+}
+
+/// Longer handlers, in memory of their own: where their state is part of every task, each READ
+/// and WRITE makes and moves room for the largest of them.
+fn handle_rarer<'a>(
+    command: Command,
+    request: &'a [u8],
+    cx: &'a Context,
+) -> LocalBoxFuture<'a, Result<Response, NtStatus>> {
+    match command {
+        Command::Negotiate => negotiate::handle(request, cx).boxed_local(),
+        Command::SessionSetup => session_setup::handle(request, cx).boxed_local(),
+        Command::Logoff => logoff::handle(request, cx).boxed_local(),
+        Command::TreeConnect => tree_connect::handle(request, cx).boxed_local(),
+        Command::TreeDisconnect => tree_disconnect::handle(request, cx).boxed_local(),
+        Command::Ioctl => ioctl::handle(request, cx).boxed_local(),
+        Command::Create => create::handle(request, cx).boxed_local(),
+        Command::Close => close::handle(request, cx).boxed_local(),
+        Command::Flush => flush::handle(request, cx).boxed_local(),
+        Command::Lock => lock::handle(request, cx).boxed_local(),
+        Command::QueryDirectory => query_directory::handle(request, cx).boxed_local(),
+        Command::ChangeNotify => change_notify::handle(request, cx).boxed_local(),
+        Command::QueryInfo => query_info::handle(request, cx).boxed_local(),
+        Command::SetInfo => set_info::handle(request, cx).boxed_local(),
+        Command::OplockBreak => oplock_break::handle(request, cx).boxed_local(),
+        Command::Read
+        | Command::Write
+        | Command::Echo
+        | Command::Cancel
+        | Command::ServerToClientNotification => {
+            ready(Err(NtStatus::INVALID_PARAMETER)).boxed_local()
+        }
     }
 }
 

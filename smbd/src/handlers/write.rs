@@ -79,7 +79,8 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         }
         Some((Some(opening), descriptors)) => {
             let payload = cx.connection.channel.fetch(descriptors, length).await?;
-            let written = write.sealed_payload(payload, length, opening, cx).await;
+            // Rarer, and longer: see `super::handle`.
+            let written = Box::pin(write.sealed_payload(payload, length, opening, cx)).await;
             written.inspect_err(|status| payload::tell_of_forgery(cx, *status))?;
         }
     }
