@@ -201,16 +201,25 @@ fn a_domains_users_and_groups_come_from_the_name_service() {
     }
     let Some(realm) = realm() else { return };
     let keytab = realm.add_service(&format!("cifs/{HOST}"), "keytab");
-    for user in ["member", "outsider"] {
+    for user in ["member", "outsider", "sssd", "winbind", "twice", "unknown"] {
         realm.add_user(user, PASSWORD, "");
     }
     let domain = realm.folder().join("domain");
     std::fs::create_dir(&domain).unwrap();
-    let accounts = "member:x:54321:54321::/:/bin/false\noutsider:x:54322:54321::/:/bin/false\n";
-    std::fs::write(domain.join("passwd"), accounts).unwrap();
+    // As SSSD writes whole names, as winbind does, and a bare one that is another's.
+    let accounts = [
+        ("member", 54321),
+        ("outsider", 54322),
+        ("sssd@TEST.EXAMPLE", 54323),
+        ("OFFICE\\winbind", 54324),
+        ("twice", 54325),
+        ("twice@TEST.EXAMPLE", 54326),
+    ]
+    .map(|(name, uid)| format!("{name}:x:{uid}:54321::/:/bin/false\n"));
+    std::fs::write(domain.join("passwd"), accounts.concat()).unwrap();
     std::fs::write(
         domain.join("group"),
-        "domain:x:54321:\nstaff-of-domain:x:54400:member\n",
+        "domain:x:54321:\nstaff-of-domain:x:54400:member\nOFFICE\\staff:x:54401:OFFICE\\winbind\n",
     )
     .unwrap();
     let switch = realm.folder().join("nsswitch.conf");
@@ -220,6 +229,11 @@ fn a_domains_users_and_groups_come_from_the_name_service() {
     )
     .unwrap();
     let server = builder(&realm, &keytab)
+        .global("workgroup = OFFICE")
+        .share(
+            "office",
+            "    read only = no\n    valid users = @\"OFFICE\\staff\", sssd@TEST.EXAMPLE",
+        )
         .share(
             "theirs",
             "    read only = no\n    valid users = @staff-of-domain",
@@ -239,14 +253,29 @@ fn a_domains_users_and_groups_come_from_the_name_service() {
                 .expect("run smbclient"),
         )
     };
-    for (share, user, uid) in [("share", "outsider", 54322), ("theirs", "member", 54321)] {
+    for (share, user, uid) in [
+        ("share", "outsider", 54322),
+        ("theirs", "member", 54321),
+        ("share", "sssd", 54323),
+        ("share", "winbind", 54324),
+        ("share", "twice", 54326),
+        ("office", "sssd", 54323),
+        ("office", "winbind", 54324),
+    ] {
         let said = put(user, share);
         let found = std::fs::metadata(server.share(share).join(user)).expect(&said);
         let owner = std::os::unix::fs::MetadataExt::uid(&found);
         assert_eq!(owner, uid, "{said}");
     }
-    let said = put("outsider", "theirs");
-    assert!(said.contains("NT_STATUS_ACCESS_DENIED"), "{said}");
+    for (share, user) in [("theirs", "outsider"), ("office", "member")] {
+        let said = put(user, share);
+        assert!(said.contains("NT_STATUS_ACCESS_DENIED"), "{said}");
+    }
+    let said = put("unknown", "share");
+    assert!(said.contains("NT_STATUS_LOGON_FAILURE"), "{said}");
+    let log = server.log();
+    let tried = "unknown@TEST.EXAMPLE, OFFICE\\unknown, unknown";
+    assert!(log.contains(tried), "{log}");
 }
 
 /// MIT's library grants the clock's skew on top, which is a second in this realm.

@@ -194,6 +194,11 @@ fn share_warnings(share: &Share, warnings: &mut Vec<String>) {
                     "share [{name}]: group @{group} does not exist; nobody is in it"
                 ));
             }
+            NameMatch::User(user) if user.contains(['\\', '@']) && !account_exists(user) => {
+                warnings.push(format!(
+                    "share [{name}]: the name service knows no {user:?}; the entry means nobody"
+                ));
+            }
             _ => {}
         }
     }

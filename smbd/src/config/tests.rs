@@ -265,13 +265,17 @@ fn hosts_allow_goes_before_hosts_deny() {
 fn a_share_gives_the_right_its_lists_say() {
     let right = |lists: &str, user: &str| {
         let share = good(&format!("{SHARE}{lists}\n")).shares[0].clone();
-        share.right_of(user, |group| group == "staff" && user == "sam")
+        let is_account = |name: &str| name == "EXAMPLE\\ann" && user == "ann";
+        share.right_of(user, is_account, |group| group == "staff" && user == "sam")
     };
     use ShareRight::{ReadOnly, ReadWrite};
     assert_eq!(right("", "ann"), Some(ReadOnly));
     assert_eq!(right("read only = no", "ann"), Some(ReadWrite));
     assert_eq!(right("valid users = Ann", "ann"), Some(ReadOnly));
     assert_eq!(right("valid users = bob", "ann"), None);
+    assert_eq!(right("valid users = EXAMPLE\\ann", "ann"), Some(ReadOnly));
+    assert_eq!(right("valid users = EXAMPLE\\ann", "bob"), None);
+    assert_eq!(right("invalid users = EXAMPLE\\ann", "ann"), None);
     assert_eq!(right("valid users = @staff", "sam"), Some(ReadOnly));
     assert_eq!(right("valid users = @staff", "staff"), None);
     assert_eq!(

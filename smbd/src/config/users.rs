@@ -23,13 +23,22 @@ pub enum ShareRight {
 }
 
 impl Share {
-    /// `None`: no access. `is_member` says whether the user is in a Unix group of that name. Being
+    /// `None`: no access. `is_account` says whether the user's Unix account is that of a name with its domain
+    /// (`EXAMPLE\alice`, `alice@example.org`), which the name service knows by several. `is_member` says whether the user is in a Unix group of that name. Being
     /// refused goes before being let in, `write list` before `read list`, and both before `read
     /// only` (as in smb.conf's manual).
-    pub fn right_of(&self, user: &str, is_member: impl Fn(&str) -> bool) -> Option<ShareRight> {
+    pub fn right_of(
+        &self,
+        user: &str,
+        is_account: impl Fn(&str) -> bool,
+        is_member: impl Fn(&str) -> bool,
+    ) -> Option<ShareRight> {
         let listed = |names: &[NameMatch]| {
             names.iter().any(|name| match name {
-                NameMatch::User(name) => name.to_lowercase() == user.to_lowercase(),
+                NameMatch::User(name) => {
+                    let has_domain = name.contains(['\\', '@']);
+                    name.to_lowercase() == user.to_lowercase() || has_domain && is_account(name)
+                }
                 NameMatch::Group(group) => is_member(group),
             })
         };
@@ -79,11 +88,6 @@ pub(super) fn names(text: &str) -> Result<Vec<NameMatch>, String> {
             if name.is_empty() {
                 return Err(format!(
                     "{item:?} names nobody: allowed are user and @group"
-                ));
-            }
-            if name.contains('\\') {
-                return Err(format!(
-                    "{item:?}: users here are local, leave the domain out"
                 ));
             }
             let name = name.to_owned();

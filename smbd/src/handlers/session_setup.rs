@@ -25,7 +25,7 @@ use crate::security::keys::KeySchedule;
 use crate::security::ntlm::{Acceptor, NameHardening, TargetCheck};
 use crate::security::signing::SigningKey;
 use crate::security::spnego::{Authenticated, Authenticator, LogonKind, Mechanism};
-use crate::security::users::{Identity, UserFile};
+use crate::security::users::{Identity, UserFile, accounts_of};
 use crate::state::{Logon, Negotiated, Purpose, Session, SessionParts, SessionUser};
 use crate::stop_point;
 use crate::sys::pool::RunAs;
@@ -442,10 +442,15 @@ async fn identify(
                 return Err(NtStatus::LOGON_FAILURE.into());
             }
             let name = entry.as_ref().map_or(user, |entry| &entry.name).clone();
-            let account = name.clone();
+            let global = &cx.child.config.global;
+            let accounts = match global.realm.is_empty() {
+                // krb5.conf has said which account it is.
+                true => vec![name.clone()],
+                false => accounts_of(&name, &global.realm, &global.workgroup),
+            };
             let lookup = move || match entry {
                 Some(entry) => Identity::of_entry(&entry),
-                None => Identity::of_ticket(&account),
+                None => Identity::of_ticket(&accounts),
             };
             let identity = cx.child.pool.run(RunAs::Server, lookup).await;
             let identity = identity.map_err(NtStatus::from)?;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nix::unistd::{Gid, Group};
+use nix::unistd::{Gid, Group, User};
 use proto::smb2::tree_connect::{
     ShareCapabilities, ShareFlags, ShareType, TreeConnectRequest, TreeConnectResponse,
 };
@@ -227,6 +227,13 @@ impl Question {
         };
         // Whoever may be in a group that keeps its members out stays out until that is known.
         let unknown = Cell::new(false);
+        let is_account = |name: &str| match User::from_name(name) {
+            Ok(found) => found.is_some_and(|user| user.uid.as_raw() == self.identity.uid),
+            Err(_) => {
+                unknown.set(true);
+                false
+            }
+        };
         let is_member = |group: &str| match Group::from_name(group) {
             Ok(Some(group)) => self.identity.groups.contains(&group.gid.as_raw()),
             Ok(None) => false,
@@ -235,10 +242,10 @@ impl Question {
                 false
             }
         };
-        let right = share.right_of(&self.user, is_member);
+        let right = share.right_of(&self.user, is_account, is_member);
         if unknown.get() {
             return Err(denied(
-                "a group of its lists can't be looked up; see nsswitch.conf",
+                "a user or group of its lists can't be looked up; see nsswitch.conf",
             ));
         }
         let right = right.ok_or(denied("valid users and invalid users keep this user out"))?;

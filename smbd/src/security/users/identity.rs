@@ -27,6 +27,11 @@ pub enum IdentityError {
     )]
     NoAccount { account: String },
     #[error(
+        "no Unix account {}: none of them is known to the name service; see nsswitch.conf (sss, winbind), create one (useradd), or add the user with another account's number (smbd passwd add --uid)",
+        tried.join(", ")
+    )]
+    NoDomainAccount { tried: Vec<String> },
+    #[error(
         "{account:?} is root, and no ticket makes one root; add it with smbd passwd add to allow it"
     )]
     Root { account: String },
@@ -43,15 +48,23 @@ impl Identity {
         }
     }
 
-    /// The identity of a Kerberos user whom the user file does not name. Never root's: whoever may be
-    /// root stands in the user file.
-    pub fn of_ticket(name: &str) -> Result<Identity, IdentityError> {
-        match Identity::of_account(name)? {
-            identity if identity.uid == 0 => Err(IdentityError::Root {
-                account: name.to_owned(),
-            }),
-            identity => Ok(identity),
+    /// The identity of a Kerberos user whom the user file does not name: of the first of these accounts
+    /// that is there. Never root's: whoever may be root stands in the user file.
+    pub fn of_ticket(accounts: &[String]) -> Result<Identity, IdentityError> {
+        for account in accounts {
+            match Identity::of_account(account) {
+                Err(IdentityError::NoAccount { .. }) => {}
+                Ok(identity) if identity.uid == 0 => {
+                    return Err(IdentityError::Root {
+                        account: account.clone(),
+                    });
+                }
+                outcome => return outcome,
+            }
         }
+        Err(IdentityError::NoDomainAccount {
+            tried: accounts.to_vec(),
+        })
     }
 
     pub fn of_account(name: &str) -> Result<Identity, IdentityError> {
@@ -83,6 +96,16 @@ impl Identity {
     }
 }
 
+/// What the name service may call a user of a realm: SSSD with the domain behind the name, winbind before it, both of them
+/// without where they are set so. The whole names first: an account of this machine alone may have the bare one.
+pub fn accounts_of(name: &str, realm: &str, workgroup: &str) -> Vec<String> {
+    vec![
+        format!("{name}@{realm}"),
+        format!("{workgroup}\\{name}"),
+        name.to_owned(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,9 +132,12 @@ mod tests {
 
     #[test]
     fn a_ticket_makes_nobody_root() {
-        let refused = Identity::of_ticket("root");
-        assert!(matches!(refused, Err(IdentityError::Root { .. })));
-        assert!(Identity::of_ticket("nobody").is_ok());
+        let of = |name| Identity::of_ticket(&accounts_of(name, "EXAMPLE.ORG", "EXAMPLE"));
+        assert!(matches!(of("root"), Err(IdentityError::Root { .. })));
+        assert!(of("nobody").is_ok());
+        let error = of("no-such-account-here").unwrap_err().to_string();
+        let tried = "no-such-account-here@EXAMPLE.ORG, EXAMPLE\\no-such-account-here";
+        assert!(error.contains(tried), "{error}");
     }
 
     #[test]

@@ -8,4 +8,4 @@ mod file;
 mod identity;
 
 pub use file::{UserEntry, UserFile, UserFileError};
-pub use identity::{Identity, IdentityError};
+pub use identity::{Identity, IdentityError, accounts_of};
