@@ -4,7 +4,7 @@
 //! about once, with what to do. An interface is told of only while a connection to it can succeed:
 //! listened on, and its device's port active. Devices are kept apart by identity, as names change.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -33,7 +33,6 @@ pub struct DeviceEntry {
     pub limits: DeviceLimits,
     /// As it is now; read anew with each rescan.
     port: Cell<Port>,
-    name: RefCell<String>,
 }
 
 impl DeviceEntry {
@@ -41,7 +40,6 @@ impl DeviceEntry {
         Ok(DeviceEntry {
             limits: device.limits()?,
             port: Cell::new(device.port()?),
-            name: RefCell::new(device.current_name()),
             domain: ProtectionDomain::new(device)?,
         })
     }
@@ -49,24 +47,27 @@ impl DeviceEntry {
     /// Looks at what may change while it is in use; true if it did.
     fn refresh(&self) -> bool {
         let device = self.domain.device();
-        let (name, unknown) = (device.current_name(), Port::default());
-        let port = device.port().unwrap_or(unknown);
-        if name != *self.name.borrow() {
-            let before = self.name.replace(name.clone());
-            tracing::info!(device = name, before, "the device has another name now");
-        } else if port == self.port.get() {
-            return false;
+        let port = device.port().unwrap_or_default();
+        let before = device.refresh_name();
+        let name = device.name();
+        if let Some(before) = &before {
+            tracing::info!(
+                device = &*name,
+                before = &**before,
+                "the device has another name now"
+            );
         }
-        if port.active != self.port.get().active {
-            let name = self.name.borrow();
-            match port.active {
-                true => tracing::info!(device = *name, "the device's port is active again"),
-                false => tracing::warn!(
-                    device = *name,
-                    "the device's port is not active; clients are not told of its addresses \
-                     until it is (look at its cable, switch, and 'rdma link show')"
-                ),
-            }
+        if port == self.port.get() {
+            return before.is_some();
+        }
+        match (port.active, self.port.get().active) {
+            (true, false) => tracing::info!(device = &*name, "the device's port is active again"),
+            (false, true) => tracing::warn!(
+                device = &*name,
+                "the device's port is not active; clients are not told of its addresses until it \
+                 is (look at its cable, switch, and 'rdma link show')"
+            ),
+            _ => {}
         }
         self.port.set(port);
         true
@@ -75,7 +76,7 @@ impl DeviceEntry {
     /// For a status query.
     pub fn status(&self, limits: &Limits) -> DeviceStatus {
         DeviceStatus {
-            name: self.name.borrow().clone(),
+            name: self.domain.device().name().to_string(),
             iwarp: self.domain.device().transport() == Transport::Iwarp,
             max_work_requests: self.limits.max_work_requests,
             max_completions: self.limits.max_completions,
@@ -102,6 +103,8 @@ impl DeviceEntry {
 pub struct Rescan {
     /// The list of interfaces is not what it was.
     pub changed: bool,
+    /// Devices that are being removed: their connections must end.
+    pub removed: Vec<DeviceKey>,
     /// Sentences for an administrator, each said once.
     pub problems: Vec<String>,
 }
@@ -179,7 +182,7 @@ impl Listeners {
             let port = device.port.get();
             port.active.then(|| RdmaInterface {
                 address: listener.local.address,
-                device: device.name.borrow().clone(),
+                device: device.domain.device().name().to_string(),
                 port: listener.port,
                 speed: port.speed,
                 if_index: listener.local.if_index,
@@ -197,7 +200,10 @@ impl Listeners {
             (!device.port.get().active).then(|| UnheardAddress {
                 address: listener.local.address,
                 why: Unheard::PortDown,
-                text: format!("the port of {} is not active", device.name.borrow()),
+                text: format!(
+                    "the port of {} is not active",
+                    device.domain.device().name()
+                ),
             })
         });
         let mut unheard: Vec<UnheardAddress> = self.unheard.values().cloned().chain(down).collect();
@@ -235,6 +241,13 @@ impl Listeners {
             }
         };
         found.changed = std::mem::take(&mut self.dropped);
+        let absent = self.devices.iter();
+        let absent = absent.filter(|(_, device)| !device.domain.device().is_present());
+        found.removed = absent.map(|(key, _)| *key).collect();
+        for key in &found.removed {
+            self.forget_device(*key);
+            found.changed = true;
+        }
         for device in self.devices.values() {
             found.changed |= device.refresh();
         }
@@ -294,8 +307,11 @@ impl Listeners {
             Err(error) if is_no_device(&error) => return Ok(Outcome::NoDevice),
             Err(error) => return Err(error),
         };
-        let name = device.current_name();
-        if !self.wanted.is_empty() && !self.wanted.contains(&name) {
+        let name = device.name();
+        if !device.is_present() {
+            return Ok(Outcome::NoDevice);
+        }
+        if !self.wanted.is_empty() && !self.wanted.iter().any(|wanted| **wanted == *name) {
             return Ok(Outcome::NotWanted);
         }
         let key = device.key();
@@ -317,7 +333,7 @@ impl Listeners {
         if self.devices.insert(key, entry.clone()).is_none() {
             self.new_devices.push(entry);
         }
-        tracing::info!(address = %local.address, port, device = name, "listening for SMB Direct");
+        tracing::info!(address = %local.address, port, device = &*name, "listening for SMB Direct");
         let listener = Listener {
             _identifier: identifier,
             token,
@@ -332,6 +348,14 @@ impl Listeners {
     /// Devices that came into use since the last call.
     pub fn take_new_devices(&mut self) -> Vec<Rc<DeviceEntry>> {
         std::mem::take(&mut self.new_devices)
+    }
+
+    fn forget_device(&mut self, key: DeviceKey) {
+        self.listeners.retain(|_, listener| listener.key != key);
+        if let Some(device) = self.devices.remove(&key) {
+            let name = device.domain.device().name();
+            tracing::info!(device = &*name, "the device is being removed");
+        }
     }
 
     fn forget_unused(&mut self, key: DeviceKey) {

@@ -106,13 +106,18 @@ impl Device {
     }
 
     /// Its name.
-    pub fn name(&self) -> &str {
-        &self.settings.name
+    pub fn name(&self) -> Rc<str> {
+        self.settings.name.as_str().into()
     }
 
-    /// Its name, which stays.
-    pub fn current_name(&self) -> String {
-        self.settings.name.clone()
+    /// Its name stays.
+    pub fn refresh_name(&self) -> Option<Rc<str>> {
+        None
+    }
+
+    /// It is never removed.
+    pub fn is_present(&self) -> bool {
+        true
     }
 
     /// Its identity: a simulated device has one address.

@@ -13,7 +13,7 @@ use proto::time::Timestamp;
 use super::connection::{Connection, NotAccepted};
 use super::ending::Ending;
 use super::{Entry, Gateway, GatewayError, SETTLE, UNSETTLED, kind, token};
-use crate::rdma::{CmEvent, CmEventKind, Identifier};
+use crate::rdma::{CmEvent, CmEventKind, DeviceKey, Identifier};
 
 /// How often addresses and devices are looked at again, without any news of them.
 const RESCAN: Duration = Duration::from_secs(1);
@@ -71,13 +71,7 @@ impl Gateway {
                     },
                 );
             }
-            CmEventKind::DeviceRemoval => connection.end(
-                now,
-                Ending {
-                    reason: proto::relay::CloseReason::DeviceError,
-                    detail: "its device is being removed".into(),
-                },
-            ),
+            CmEventKind::DeviceRemoval => connection.handle_device_removal(now),
             _ => {}
         }
         self.touch(index);
@@ -93,6 +87,7 @@ impl Gateway {
             return;
         };
         let name = device.domain.device().name();
+        let name = &*name;
         let number = ConnectionId(self.next_number);
         let limits = &self.shared.limits;
         let device_limits = device.limits;
@@ -205,6 +200,24 @@ impl Gateway {
         }
     }
 
+    fn end_connections_on(&mut self, now: Timestamp, removed: &[DeviceKey]) {
+        if removed.is_empty() {
+            return;
+        }
+        let on_removed = |entry: &Entry| removed.contains(&entry.connection.device().key());
+        let connections = self.connections.iter();
+        let indexes: Vec<usize> = connections
+            .filter(|(_, entry)| on_removed(entry))
+            .map(|(index, _)| index)
+            .collect();
+        for index in indexes {
+            self.connections[index]
+                .connection
+                .handle_device_removal(now);
+            self.touch(index);
+        }
+    }
+
     pub(super) fn rescan(&mut self, first: bool) {
         let now = self.now();
         let pause = match now < self.unsettled_until {
@@ -213,19 +226,20 @@ impl Gateway {
         };
         self.rescan_at = now.saturating_add(pause);
         let found = self.listeners.rescan();
+        self.end_connections_on(now, &found.removed);
         for text in found.problems {
             tracing::warn!("{text}");
             self.say(&FromGateway::Problem { text });
         }
         for device in self.listeners.take_new_devices() {
             for lowered in device.status(&self.shared.limits).lowered {
-                tracing::info!(device = device.domain.device().name(), "{lowered}");
+                tracing::info!(device = &*device.domain.device().name(), "{lowered}");
             }
         }
         for device in self.listeners.devices() {
             while let Some(event) = device.domain.device().next_event() {
                 let name = device.domain.device().name();
-                tracing::info!(device = name, event, "the device reports an event");
+                tracing::info!(device = &*name, event, "the device reports an event");
             }
         }
         if found.changed || first {

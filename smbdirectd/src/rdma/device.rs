@@ -1,8 +1,8 @@
 //! A device and a protection domain on it. The context belongs to librdmacm, which keeps it as
 //! long as an identifier is bound to the device: each [`Device`] keeps one for that.
 
-use std::cell::Cell;
-use std::ffi::{CStr, c_int};
+use std::cell::{Cell, RefCell};
+use std::ffi::{c_char, c_int};
 use std::mem::{self, MaybeUninit};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -81,7 +81,9 @@ pub struct Device {
     /// Keeps librdmacm's context of the device.
     anchor: Identifier,
     context: NonNull<ibv_context>,
-    name: String,
+    /// Its node under /dev/infiniband: it goes with the device and never changes.
+    node: String,
+    name: RefCell<Rc<str>>,
     transport: Transport,
 }
 
@@ -124,10 +126,11 @@ impl Device {
         context: NonNull<ibv_context>,
     ) -> Result<Device, SystemError> {
         // SAFETY: the context is live as long as the anchor; its device's fields are plain values.
-        let (name, transport, async_fd) = unsafe {
+        let (name, node, transport, async_fd) = unsafe {
             let device = (*context.as_ptr()).device;
             (
-                name_of(context),
+                text(&(*device).name),
+                text(&(*device).dev_name),
                 (*device).transport_type,
                 BorrowedFd::borrow_raw((*context.as_ptr()).async_fd),
             )
@@ -138,29 +141,39 @@ impl Device {
         };
         ioctl_fionbio(async_fd, true)
             .map_err(SystemError::of("make a device's events non-blocking"))?;
-        Ok(Device {
+        let device = Device {
             anchor,
             context,
-            name,
+            node,
+            name: RefCell::new(name.as_str().into()),
             transport,
-        })
+        };
+        device.refresh_name();
+        Ok(device)
     }
 
-    /// As `rdma link` and `ibv_devices` showed it when it was opened.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// As `rdma link` and `ibv_devices` show it, as far as [`Device::refresh_name`] was told.
+    pub fn name(&self) -> Rc<str> {
+        self.name.borrow().clone()
     }
 
-    /// As they show it now.
-    pub fn current_name(&self) -> String {
-        // SAFETY: a C string within the device, which lives as long as the context.
-        let node = unsafe { CStr::from_ptr((*(*self.context()).device).dev_name.as_ptr()) };
-        let node = node.to_string_lossy();
-        let path = format!("/sys/class/infiniband_verbs/{node}/ibdev");
-        match std::fs::read_to_string(path) {
-            Ok(name) if !name.trim().is_empty() => name.trim().to_owned(),
-            _ => self.name.clone(),
+    /// Looks at what it is called now; the name before, if that was another.
+    pub fn refresh_name(&self) -> Option<Rc<str>> {
+        let path = format!("/sys/class/infiniband_verbs/{}/ibdev", self.node);
+        let text = std::fs::read_to_string(path).ok()?;
+        let now = text.trim();
+        if now.is_empty() || now == &**self.name.borrow() {
+            return None;
         }
+        Some(self.name.replace(now.into()))
+    }
+
+    /// False once it is being removed: what is open of it must be let go then, for some drivers'
+    /// removal waits for that, and tells nobody (siw).
+    pub fn is_present(&self) -> bool {
+        std::path::Path::new("/sys/class/infiniband_verbs")
+            .join(&self.node)
+            .exists()
     }
 
     /// Its identity as long as it is in use.
@@ -307,12 +320,11 @@ impl Drop for ProtectionDomain {
     }
 }
 
-/// # Safety
-/// `context` is live.
-unsafe fn name_of(context: NonNull<ibv_context>) -> String {
-    // SAFETY: the name is a C string within the device, which lives as long as the context.
-    let name = unsafe { CStr::from_ptr((*(*context.as_ptr()).device).name.as_ptr()) };
-    name.to_string_lossy().into_owned()
+/// A C string in a fixed field.
+fn text(field: &[c_char]) -> String {
+    let bytes = field.iter().map(|byte| byte.cast_unsigned());
+    let bytes: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn at_least_one(value: c_int) -> u32 {

@@ -341,6 +341,23 @@ impl Connection {
         self.end(now, Ending::disconnected());
     }
 
+    /// Its device is being removed, and does nothing with anybody's memory any more: it gives no
+    /// request back either, so nothing is waited for.
+    pub fn handle_device_removal(&mut self, now: Timestamp) {
+        self.end(
+            now,
+            Ending {
+                reason: CloseReason::DeviceError,
+                detail: "its device is being removed".into(),
+            },
+        );
+        self.peer_gone = true;
+        if let Stage::Draining { .. } = self.stage {
+            self.queue_pair.destroy();
+            self.drained(now);
+        }
+    }
+
     /// A timer expired.
     pub fn handle_deadline(&mut self, now: Timestamp) {
         match self.stage {
@@ -362,7 +379,7 @@ impl Connection {
             Stage::Draining { until } if now >= until => {
                 tracing::warn!(
                     connection = self.number.0,
-                    device = self.device().name(),
+                    device = &*self.device().name(),
                     "the device did not give every work request back within 5 s; \
                      destroying the queue pair takes them back"
                 );
@@ -398,7 +415,9 @@ impl Connection {
 
     fn record_ending(&mut self, now: Timestamp, ending: Ending) {
         self.ended_at = Some(now);
-        let (number, device, peer) = (self.number.0, self.device().name(), self.peer);
+        let (number, peer) = (self.number.0, self.peer);
+        let device = self.device().name();
+        let device = &*device;
         if ending.detail.is_empty() {
             tracing::info!(connection = number, %peer, device, "closed: {:?}", ending.reason);
         } else {

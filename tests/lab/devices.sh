@@ -1,0 +1,238 @@
+#!/bin/bash
+# devices.sh SCENARIO: RDMA devices as they are, inside the guest with two links: what comes, goes and changes on the
+# server while a client has the share mounted over another device. Its connection must stay the one it was, and work.
+#
+#   come-and-go   a device is removed, added, renamed; one takes the name that is free again
+#   address       an address goes and comes; an IPv6 address is mounted
+#   vlan          a VLAN on a device's interface is mounted         bridge   a device on a bridge is
+#   bond          a device on a bond is; skipped where the kernel has none
+#   carrier       an interface without a carrier is not told of, and is again
+#   memory-lock   the limit of locked memory is too small           permission   the port may not be bound
+#
+#   SMBDIRECT_BIN_DIR   the two daemons
+#
+# The last line is 'devices: ok SCENARIO'.
+set -uo pipefail
+. "$LAB/hosts.sh"
+
+config=/run/devices/smb.conf
+other=veth-s2
+
+fail() {
+	echo "devices: failed: $*"
+	smbdirectd status | sed 's/^/  status: /'
+	tail -n 12 "$LAB_RESULTS/smbd.log" | sed 's/^/  smbd: /'
+	dmesg | grep 'CIFS: ' | tail -n 4 | sed 's/^/  client: /'
+	exit 1
+}
+
+smbd() { server "$SMBDIRECT_BIN_DIR/smbd" --config $config "$@"; }
+smbdirectd() { server "$SMBDIRECT_BIN_DIR/smbdirectd" --config $config "$@"; }
+# Whatever it thinks of the server.
+doctor() { smbdirectd doctor --json || true; }
+status() { smbdirectd status --json 2>/dev/null; }
+
+# serve [PREFIX…]: the server, by way of a program that takes something from it.
+serve() {
+	printf '[global]\n\tserver smb transports = %s\n[share]\n\tpath = /srv/share\n\tread only = no\n' "${transports:-tcp, rdma}" >$config
+	smbd passwd add load --stdin <<<load-word >/dev/null || fail "passwd add"
+	server "$@" "$SMBDIRECT_BIN_DIR/smbd" --config $config >"$LAB_RESULTS/smbd.log" 2>&1 &
+	wait_until 10 is_up || fail "the server does not answer within 10 s"
+}
+is_up() { status >/dev/null; }
+
+# listens ADDRESS DEVICE: as smbdirectd says; and as clients are told.
+listens() {
+	status | jq -e --arg address "$1" --arg device "$2" \
+		'.gateway.interfaces | any(.[]; .address == $address and .device == $device)' >/dev/null && told "$1"
+}
+told() { smbd status --json | jq -e --arg address "$1" 'any(.interfaces[]; .address == $address and .rdma)' >/dev/null; }
+silent() { ! status | jq -e --arg address "$1" '.gateway.interfaces | any(.[]; .address == $address)' >/dev/null && ! told "$1"; }
+# on DEVICE: the numbers of the connections of the devices of this name.
+on() { status | jq -c --arg device "$1" '[.gateway.connections[] | select(.device == $device) | .connection]'; }
+none_on() { [ "$(on "$1")" = '[]' ]; }
+
+expect_listens() { wait_until 5 listens "$@" || fail "it does not listen on $1, $2"; }
+expect_silent() { wait_until 5 silent "$1" || fail "it still listens on $1"; }
+
+# use FOLDER: something goes each way, and is what it was.
+use() {
+	head -c 300000 /dev/urandom >/run/devices/data && cp /run/devices/data "$1/data" && sync "$1/data" &&
+		echo 3 >/proc/sys/vm/drop_caches && cmp /run/devices/data "$1/data" || fail "$1 can't be used"
+}
+
+# try ADDRESS DEVICE: a mount by RDMA at this address comes in on this device, and works.
+try() {
+	mkdir -p /mnt/b
+	mount -t cifs "//$1/share" /mnt/b -o vers=3.1.1,rdma,nosharesock,cache=none,username=load,password=load-word || fail "mount at $1"
+	[ "$(on "$2")" != '[]' ] || fail "no connection on $2"
+	use /mnt/b
+	umount /mnt/b || fail "umount"
+}
+
+# keep: the share is mounted over the first link; kept checks that its connection is the same one, and works.
+keep() {
+	mkdir -p /mnt/a
+	expect_listens 10.9.0.1 rdma_s1
+	mount -t cifs //10.9.0.1/share /mnt/a -o vers=3.1.1,rdma,cache=none,username=load,password=load-word || fail "mount"
+	use /mnt/a
+	kept=$(on rdma_s1)
+	[ "$kept" != '[]' ] || fail "no connection on rdma_s1"
+}
+kept() {
+	use /mnt/a
+	[ "$(on rdma_s1)" = "$kept" ] || fail "the connection on rdma_s1 is another: $(on rdma_s1), it was $kept"
+}
+
+# join: the server's and the client's ends of something new know each other's hardware address.
+join() {
+	local client=$1 interface=$2 network=$3
+	server ip neigh replace "${network}2" lladdr "$(cat "/sys/class/net/$client/address")" dev "$interface" nud permanent
+	ip neigh replace "${network}1" lladdr "$(server cat "/sys/class/net/$interface/address")" dev "$client" nud permanent
+}
+
+# -- scenarios ---------------------------------------------------------------------------------------------------
+
+come_and_go() {
+	expect_listens 10.9.1.1 rdma_s2
+	try 10.9.1.1 rdma_s2
+	server rdma link delete rdma_s2 || fail "can't remove the device"
+	expect_silent 10.9.1.1
+	kept
+	server rdma link add rdma_s2 type rxe netdev veth-s2
+	expect_listens 10.9.1.1 rdma_s2
+	try 10.9.1.1 rdma_s2
+	kept
+	# Removed under a connection.
+	mkdir -p /mnt/b
+	mount -t cifs //10.9.1.1/share /mnt/b -o vers=3.1.1,rdma,nosharesock,soft,username=load,password=load-word || fail "mount"
+	[ "$(on rdma_s2)" != '[]' ] || fail "no connection on rdma_s2"
+	timeout 20 ip netns exec server rdma link delete rdma_s2 || fail "the removal of a device in use does not end"
+	wait_until 10 none_on rdma_s2 || fail "its connections do not end"
+	status | jq -e '.gateway.ended | any(.[]; .device == "rdma_s2" and (.message | test("removed|failed|device|disconnected")))' >/dev/null ||
+		fail "nothing says why"
+	kept
+	server rdma link add rdma_s2 type rxe netdev veth-s2
+	expect_listens 10.9.1.1 rdma_s2
+	umount -l /mnt/b
+	# Another name, under a connection; then somebody else takes the one that is free.
+	server rdma dev set rdma_s2 name renamed || fail "can't rename the device"
+	expect_listens 10.9.1.1 renamed
+	try 10.9.1.1 renamed
+	server ip link add more type dummy
+	server ip link set more up
+	server ip address add 10.9.7.1/24 dev more
+	server rdma link add rdma_s2 type rxe netdev more
+	expect_listens 10.9.7.1 rdma_s2
+	expect_listens 10.9.1.1 renamed
+	try 10.9.1.1 renamed
+	kept
+	server rdma dev set rdma_s1 name first
+	expect_listens 10.9.0.1 first
+	use /mnt/a
+	[ "$(on first)" = "$kept" ] || fail "the renamed device lost its connection"
+}
+
+address() {
+	expect_listens 10.9.1.1 rdma_s2
+	server ip address del 10.9.1.1/24 dev $other
+	expect_silent 10.9.1.1
+	kept
+	server ip address add 10.9.1.1/24 dev $other
+	expect_listens 10.9.1.1 rdma_s2
+	try 10.9.1.1 rdma_s2
+	server ip address add fd09::1/64 dev $other nodad
+	ip address add fd09::2/64 dev veth-c2 nodad
+	join veth-c2 $other fd09::
+	expect_listens fd09::1 rdma_s2
+	try fd09::1 rdma_s2
+	kept
+}
+
+vlan() {
+	server ip link add link $other name tagged type vlan id 7 2>/dev/null || skip "the guest's kernel has no VLANs"
+	ip link add link veth-c2 name tagged type vlan id 7
+	server ip address add 10.9.7.1/24 dev tagged
+	ip address add 10.9.7.2/24 dev tagged
+	server ip link set tagged up
+	ip link set tagged up
+	join tagged tagged 10.9.7.
+	expect_listens 10.9.7.1 rdma_s2
+	try 10.9.7.1 rdma_s2
+	server ip link del tagged
+	expect_silent 10.9.7.1
+	kept
+}
+
+# A device on an interface that has the second link as a port: soft-RoCE takes no packets for the port's own device there.
+above() {
+	server rdma link delete rdma_s2
+	server ip link set $other down
+	server ip address flush dev $other
+	server ip link set $other master "$1" || fail "$1 takes no port"
+	server ip link set $other up
+	server ip link set "$1" up mtu 9000
+	server ip address add 10.9.1.1/24 dev "$1"
+	server rdma link add rdma_up type rxe netdev "$1" || fail "no device on $1"
+	join veth-c2 "$1" 10.9.1.
+	expect_listens 10.9.1.1 rdma_up
+	try 10.9.1.1 rdma_up
+	doctor | jq -e --arg name "$1" 'any(.interfaces[]; .interface.name == $name and .offered)
+		and any(.interfaces[]; .interface.name == "veth-s2" and any(.findings[]; .reason == "port_of_another"))' >/dev/null ||
+		fail "the doctor: $(smbdirectd doctor)"
+	kept
+}
+
+bridge() {
+	server ip link add joined type bridge 2>/dev/null || skip "the guest's kernel has no bridges"
+	above joined
+}
+
+bond() {
+	server ip link add joined type bond mode active-backup 2>/dev/null || skip "the guest's kernel has no bonding"
+	above joined
+}
+
+carrier() {
+	expect_listens 10.9.1.1 rdma_s2
+	ip link set veth-c2 down
+	expect_silent 10.9.1.1
+	status | jq -e '.gateway.unheard | any(.[]; .address == "10.9.1.1" and .why == "PortDown")' >/dev/null || fail "not said why"
+	kept
+	ip link set veth-c2 up
+	expect_listens 10.9.1.1 rdma_s2
+}
+
+memory_lock() {
+	ulimit -l 4096
+	serve setpriv --bounding-set -sys_resource,-ipc_lock --inh-caps -sys_resource,-ipc_lock
+	expect_listens 10.9.0.1 rdma_s1
+	doctor | jq -e 'any(.findings[]; .reason == "memory_lock" and .prevents)' >/dev/null || fail "the doctor"
+	mkdir -p /mnt/a
+	timeout -s KILL 10 mount -t cifs //10.9.0.1/share /mnt/a -o vers=3.1.1,rdma,soft,username=load,password=load-word
+	grep -q 'the locked-memory limit could not be raised' "$LAB_RESULTS/smbd.log" || fail "the log does not say it"
+	grep -q 'the limit of locked memory is too small: start smbd as root' "$LAB_RESULTS/smbd.log" || fail "no line says what to do"
+}
+
+permission() {
+	transports='tcp:4450, rdma' serve setpriv --bounding-set -net_bind_service --inh-caps -net_bind_service
+	said() { grep -q 'no SMB Direct on 10.9.0.1: .*CAP_NET_BIND_SERVICE: start smbd as root' "$LAB_RESULTS/smbd.log"; }
+	wait_until 5 said || fail "no line says it"
+	[ "$(grep -c 'WARN no SMB Direct on 10.9.0.1' "$LAB_RESULTS/smbd.log")" = 1 ] || fail "it is said again and again"
+	doctor | jq -e 'any(.interfaces[].findings[]; .reason == "not_permitted")' >/dev/null || fail "the doctor"
+}
+
+ulimit -l unlimited
+mkdir -p /srv/share /run/devices
+useradd --no-create-home load && chown load /srv/share || fail "no user for the share"
+scenario=${1//-/_}
+case $1 in
+memory-lock | permission) ;;
+*)
+	serve
+	keep
+	;;
+esac
+$scenario
+! dmesg | grep -E 'BUG:|WARNING:|Oops' || fail "the kernel complained"
+echo "devices: ok $1"

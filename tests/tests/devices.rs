@@ -1,0 +1,69 @@
+//! RDMA devices as they are: what comes, goes and changes while a client's connection on another device must stay.
+//! tests/lab/devices.sh has the scenarios; each is a guest of its own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tests::lab::{Guest, binary, lab_folder, skip};
+
+#[track_caller]
+fn play(scenario: &str) {
+    let folder: PathBuf = match (binary("smbd"), binary("smbdirectd")) {
+        (Ok(smbd), Ok(_)) => smbd.parent().expect("a folder").to_owned(),
+        (Err(error), _) | (_, Err(error)) => {
+            skip::report(&error.to_string());
+            return;
+        }
+    };
+    let guest = Guest::builder()
+        .script_file(lab_folder().join("devices.sh"))
+        .argument(scenario)
+        .links(2)
+        .environment("SMBDIRECT_BIN_DIR", folder.display().to_string())
+        .time_limit(Duration::from_secs(120));
+    if let Some(outcome) = guest.run_or_skip() {
+        outcome.assert_succeeded();
+        let last = outcome.output.lines().last().unwrap_or_default();
+        assert_eq!(last, format!("devices: ok {scenario}"));
+    }
+}
+
+#[test]
+fn devices_are_removed_added_and_renamed_beside_a_connection() {
+    play("come-and-go");
+}
+
+#[test]
+fn addresses_come_and_go_of_both_families() {
+    play("address");
+}
+
+#[test]
+fn a_vlan_is_served_by_the_device_of_its_interface() {
+    play("vlan");
+}
+
+#[test]
+fn a_device_on_a_bridge_is_served() {
+    play("bridge");
+}
+
+#[test]
+fn a_device_on_a_bond_is_served() {
+    play("bond");
+}
+
+#[test]
+fn clients_are_told_of_no_interface_without_a_carrier() {
+    play("carrier");
+}
+
+#[test]
+fn too_small_a_limit_of_locked_memory_is_said_with_its_remedy() {
+    play("memory-lock");
+}
+
+#[test]
+fn a_port_that_may_not_be_bound_is_said_once_with_its_remedy() {
+    play("permission");
+}
