@@ -64,7 +64,9 @@ impl WorkRequest {
             Operation::Send { invalidate: None } => (ibv_wr_opcode::IBV_WR_SEND, 0, 0, 0),
             Operation::Send {
                 invalidate: Some(key),
-            } => (ibv_wr_opcode::IBV_WR_SEND_WITH_INV, 0, 0, key),
+                // In both places: libsiw takes the token to invalidate from where a READ or WRITE has its
+                // own (seen with rdma-core 44), and who takes it from its own place looks nowhere else.
+            } => (ibv_wr_opcode::IBV_WR_SEND_WITH_INV, 0, key, key),
             Operation::Write { address, token } => {
                 (ibv_wr_opcode::IBV_WR_RDMA_WRITE, address, token, 0)
             }
@@ -104,5 +106,38 @@ impl WorkRequest {
                 },
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_to_invalidate_stands_where_each_provider_looks_for_it() {
+        let sge = ibv_sge {
+            addr: 0x1000,
+            length: 8,
+            lkey: 3,
+        };
+        let request = WorkRequest {
+            id: 1,
+            operation: Operation::Send {
+                invalidate: Some(0x1234),
+            },
+            first: LocalRange { sge },
+            second: None,
+            signaled: false,
+        };
+        let lowered = request.lower();
+        assert_eq!(lowered.opcode, ibv_wr_opcode::IBV_WR_SEND_WITH_INV);
+        // SAFETY: every field of both unions was written, and any bytes are valid in them.
+        let tokens = unsafe {
+            (
+                lowered.imm_data_invalidated_rkey_union.invalidated_rkey,
+                lowered.wr.rdma.rkey,
+            )
+        };
+        assert_eq!(tokens, (0x1234, 0x1234));
     }
 }
