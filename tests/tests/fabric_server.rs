@@ -194,3 +194,29 @@ fn the_other_channel_is_told_that_the_session_is_closed() {
     let log = server.log();
     assert!(!log.contains(" ERROR "), "{log}");
 }
+
+#[test]
+fn no_more_rdma_connections_are_accepted_than_there_may_be() {
+    const MOST: usize = 2;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::builder()
+        .global(&format!("rdma max connections = {MOST}"))
+        .on_fabric(folder.path())
+        .start_or_skip();
+    let Some(server) = server else { return };
+    let address = "10.9.0.6".parse().unwrap();
+    Fabric::new(folder.path(), "client0", address).enter();
+    let log_on = || {
+        let mut client = Connection::negotiate(connect(), Offer::default()).unwrap();
+        client.log_on(USER, PASSWORD).unwrap();
+        client
+    };
+    let mut clients: Vec<Connection> = (0..MOST).map(|_| log_on()).collect();
+    let there = "10.9.0.1:445".parse().unwrap();
+    assert!(SmbDirect::connect(there, Behaviour::default()).is_err());
+    assert!(server.log().contains("rdma max connections"));
+    clients.iter_mut().for_each(|client| client.echo().unwrap());
+    clients.remove(0);
+    // As soon as that one is gone, which may take a moment.
+    log_on().echo().unwrap();
+}

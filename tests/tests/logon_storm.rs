@@ -186,13 +186,19 @@ impl Attacker {
                 .wait_for(message, Duration::from_secs(60))
                 .expect("an answer");
             let status = reply.header.status;
-            // The second where the session's process has connections enough nobody has logged on over,
-            // so that this one is served apart.
-            let refused = [NtStatus::ACCESS_DENIED, NtStatus::REQUEST_NOT_ACCEPTED];
+            // The others where the session's process has connections enough nobody has logged on over,
+            // so that this one is served apart: it knows of no such session, and to whom that process
+            // sees no proof of one it says the same.
+            let refused = [
+                NtStatus::ACCESS_DENIED,
+                NtStatus::USER_SESSION_DELETED,
+                NtStatus::REQUEST_NOT_ACCEPTED,
+            ];
             assert!(refused.contains(&status), "{status}");
             // Nobody logs on here: the server ends such a connection after 45 s.
             if began.elapsed() > Duration::from_secs(20) {
                 began = Instant::now();
+                drop(connection);
                 connection = negotiated(random_address(), self.server, offer.clone());
             }
         }

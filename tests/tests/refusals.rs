@@ -6,6 +6,8 @@
 mod frames;
 #[path = "refusals/guesses.rs"]
 mod guesses;
+#[path = "refusals/limits.rs"]
+mod limits;
 #[path = "refusals/logons.rs"]
 mod logons;
 #[path = "refusals/paths.rs"]

@@ -154,8 +154,8 @@ impl Gateway {
         let most = self.shared.limits.settings().max_connections as usize;
         if self.connections.len() >= most {
             return Err(format!(
-                "{most} RDMA connections are open, the most allowed; raise the limit of \
-                 connections if these are wanted"
+                "{most} RDMA connections are open, the most allowed; raise `rdma max connections` \
+                 if these are wanted"
             ));
         }
         let Some(peer) = identifier.peer_address().map(|peer| peer.ip()) else {

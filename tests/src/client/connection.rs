@@ -201,7 +201,7 @@ impl Connection {
         self.early.values().map(Vec::len).sum()
     }
 
-    /// Credits the server has granted and that are unused.
+    /// Credits the server has granted since the beginning, used or not.
     pub fn credits(&self) -> u32 {
         self.credits
     }
