@@ -1,8 +1,9 @@
 //! Whom the server tells that a session is closed (MS-SMB2 2.2.44): each of its channels but the one that asked for it.
 
-use proto::smb2::negotiate::Capabilities;
+use proto::smb2::negotiate::{Capabilities, SecurityMode};
 use proto::smb2::notification::SessionClosed;
-use proto::smb2::{Command, HeaderFlags, MessageId, NtStatus};
+use proto::smb2::session_setup::{SessionSetupFlags, SessionSetupRequest};
+use proto::smb2::{Command, HeaderFlags, MessageId, NtStatus, SessionId, TreeId};
 use tests::client::{Connection, Offer, Session, Tcp};
 use tests::server::{OTHER_PASSWORD, OTHER_USER, PASSWORD, Server, USER};
 
@@ -102,6 +103,33 @@ fn a_session_that_its_user_has_replaced_is_closed_on_all_its_channels() {
         }
         assert_not_told(&mut again);
     }
+}
+
+#[test]
+fn a_reauthentication_that_fails_is_told_to_the_other_channel() {
+    let Some(server) = Server::start_or_skip() else {
+        return;
+    };
+    let (session, mut channels) = channels(&server, &knowing(), 2);
+    let mut body = Vec::new();
+    SessionSetupRequest {
+        flags: SessionSetupFlags::empty(),
+        security_mode: SecurityMode::SIGNING_ENABLED,
+        capabilities: Capabilities::empty(),
+        channel: 0,
+        previous_session_id: SessionId(0),
+        security_buffer: &[0x60, 0],
+    }
+    .encode(&mut body);
+    let header = channels[0].header(Command::SessionSetup, Some(session.id), TreeId(0));
+    let refused = channels[0].exchange(header, &body).unwrap();
+    assert!(
+        refused.header.status.is_error(),
+        "{:?}",
+        refused.header.status
+    );
+    assert_told(&mut channels[1], session);
+    assert_not_told(&mut channels[0]);
 }
 
 #[test]
