@@ -8,7 +8,7 @@
 #   FLOOD_HELD  connections (1000)      FLOOD_SECONDS  of each of the three measurements (5)
 #
 # A line a server and measurement, 'flood: SERVER WHAT MiB/s=N …'. Of ours it is claimed: fio sees no error and no wrong
-# byte, and no connection takes more than 512 KiB. The last line is 'flood: ok held=N'.
+# byte, and no connection takes more than 512 KiB, with 64 MiB in all for what else came to be meanwhile. The last line is 'flood: ok held=N'.
 set -uo pipefail
 . "$LAB/hosts.sh"
 
@@ -18,6 +18,8 @@ work=/run/flood
 held=${FLOOD_HELD:-1000}
 seconds=${FLOOD_SECONDS:-5}
 most_kib=512
+# Whatever their number: the flood itself runs on this machine too.
+beside_kib=65536
 
 fail() {
 	echo "flood: failed: $*"
@@ -101,7 +103,7 @@ measure() {
 	echo "flood: $which $(tail -1 $work/flood.log) KiB_each=$(((before - $(available)) / $(now_held)))"
 	kill $flood
 	wait $flood 2>/dev/null
-	[ "$which" != ours ] || [ "$took" -lt $most_kib ] || fail "a connection takes $took KiB"
+	[ "$which" != ours ] || [ "$took" -lt $((most_kib + beside_kib / held)) ] || fail "a connection takes $took KiB"
 	umount $mount_point || fail "$which: umount"
 	"stop_$which"
 }

@@ -259,6 +259,16 @@ impl Outcome {
             .map_err(|source| failed(&format!("read {name}"), source))
     }
 
+    /// Fields of the frames of link `link` that a filter of tshark's lets through, a row a frame.
+    pub fn fields(
+        &self,
+        link: u8,
+        filter: &str,
+        names: &[&str],
+    ) -> Result<Vec<Vec<String>>, LabError> {
+        capture::fields(&self.file(&format!("wire-{link}.pcap")), filter, names)
+    }
+
     /// What tshark makes of the recording of link `link`, counted from 1.
     pub fn wire(&self, link: u8) -> Result<Capture, LabError> {
         capture::decode(&self.file(&format!("wire-{link}.pcap")))

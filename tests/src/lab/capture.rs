@@ -37,6 +37,33 @@ pub(super) fn decode(pcap: &Path) -> Result<Capture, LabError> {
     })
 }
 
+/// These fields of every frame that a filter of tshark's lets through; what stands in a frame several
+/// times is joined by commas.
+pub(super) fn fields(
+    pcap: &Path,
+    filter: &str,
+    names: &[&str],
+) -> Result<Vec<Vec<String>>, LabError> {
+    let mut tshark = Command::new("tshark");
+    tshark
+        .arg("-r")
+        .arg(pcap)
+        .args(["-Y", filter, "-T", "fields"]);
+    for name in names {
+        tshark.args(["-e", name]);
+    }
+    let output = tshark.output();
+    let output =
+        output.map_err(|error| LabError::Skip(format!("tshark cannot be run: {error}")))?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        return Err(LabError::Misused(format!("tshark: {errors}")));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let row = |line: &str| line.split('\t').map(str::to_owned).collect();
+    Ok(text.lines().map(row).collect())
+}
+
 fn parse(pairs: &str) -> Option<Capture> {
     let mut capture = Capture::default();
     for pair in pairs.split_whitespace() {

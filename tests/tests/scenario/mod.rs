@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+mod meaning;
+
 use std::time::Duration;
 
 use tests::lab::{Guest, GuestBuilder, LabError, Outcome, binary, skip};
@@ -37,6 +39,7 @@ pub fn play_recorded(scenario: &str) {
                 wire.smb_direct > 0 && wire.smb2 > wire.smb_direct / 10,
                 "{wire:?}"
             );
+            meaning::check(&outcome);
         }
         Err(LabError::Skip(reason)) => skip::report(&reason),
         Err(error) => panic!("{error}"),
