@@ -4,7 +4,7 @@
 //! first makes the oldest waiting claimant the owner, and the rest is passed to that one; with no
 //! claimant left alive, a new child is asked for. One connection is sent to one owner once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -53,8 +53,8 @@ pub enum ClientOffence {
 /// The ClientGuid table.
 #[derive(Debug)]
 pub struct Clients<C> {
-    clients: HashMap<[u8; 16], Client<C>>,
-    owners: HashMap<ChildId, [u8; 16]>,
+    clients: BTreeMap<[u8; 16], Client<C>>,
+    owners: BTreeMap<ChildId, [u8; 16]>,
 }
 
 #[derive(Debug)]
@@ -83,8 +83,8 @@ struct Pass<C> {
 impl<C> Default for Clients<C> {
     fn default() -> Self {
         Clients {
-            clients: HashMap::new(),
-            owners: HashMap::new(),
+            clients: BTreeMap::new(),
+            owners: BTreeMap::new(),
         }
     }
 }

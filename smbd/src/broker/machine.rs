@@ -11,7 +11,7 @@ use std::time::Duration;
 use proto::control::broker::{BrokerToSupervisor, BrokerTotals, ClaimKey, FromBroker, ToBroker};
 use proto::control::{ChildId, MAX_PREFACE};
 
-use super::clients::{Claimed, ClientOffence, Clients};
+use super::clients::{Claimed, ClientOffence, Clients, SILENT};
 use super::files::{FileOffence, Files};
 use super::logons::Logons;
 use super::sessions::Sessions;
@@ -46,6 +46,8 @@ pub struct Machine<C> {
     logons: Logons,
     sessions: Sessions,
     service: Service,
+    /// When children that have not sent their state by then are ended.
+    overdue: Option<Duration>,
     /// Requests that came before [`Service::Running`].
     held: VecDeque<(ChildId, ToBroker, Option<C>)>,
     actions: Vec<Action<C>>,
@@ -121,6 +123,7 @@ impl<C> Default for Machine<C> {
             logons: Logons::default(),
             sessions: Sessions::default(),
             service: Service::Starting,
+            overdue: None,
             held: VecDeque::new(),
             actions: Vec::new(),
         }
@@ -141,6 +144,7 @@ impl<C> Machine<C> {
     pub fn start(&mut self, now: Duration) {
         if self.service == Service::Starting {
             self.service = Service::Restoring(now.saturating_add(RESTORE_LIMIT));
+            self.overdue = Some(now.saturating_add(SILENT));
             self.run_if_restored(now);
         }
     }
@@ -231,6 +235,10 @@ impl<C> Machine<C> {
             self.actions.push(Action::supervisor(problem));
             self.run(now);
         }
+        if self.overdue.is_some_and(|overdue| now >= overdue) {
+            self.overdue = None;
+            self.end_overdue(now);
+        }
         self.clients.tick(now, &mut self.actions);
     }
 
@@ -240,7 +248,8 @@ impl<C> Machine<C> {
             Service::Restoring(until) => Some(until),
             _ => None,
         };
-        [restored, self.clients.next_tick()]
+        let overdue = self.overdue.filter(|_| self.is_restoring());
+        [restored, overdue, self.clients.next_tick()]
             .into_iter()
             .flatten()
             .min()
@@ -398,12 +407,34 @@ impl<C> Machine<C> {
         self.actions.extend(actions);
     }
 
-    fn run_if_restored(&mut self, now: Duration) {
-        let restoring = self
+    /// A child whose loop runs has sent its state long ago. One that hangs may hold what others wait
+    /// for: a connection the broker before passed to it, an open that nobody is checked against.
+    fn end_overdue(&mut self, now: Duration) {
+        let restoring = |record: &Child| record.phase == ChildPhase::Restoring;
+        let overdue: Vec<ChildId> = self
             .children
-            .values()
-            .any(|record| record.phase == ChildPhase::Restoring);
-        if matches!(self.service, Service::Restoring(_)) && !restoring {
+            .iter()
+            .filter(|(_, record)| restoring(record))
+            .map(|(&child, _)| child)
+            .collect();
+        for child in overdue {
+            if let Some(record) = self.children.get_mut(&child) {
+                record.phase = ChildPhase::Ignored;
+            }
+            self.release(child, now);
+            let reason = "it has not sent its state to the restarted broker".to_owned();
+            let end = BrokerToSupervisor::End { child, reason };
+            self.actions.push(Action::supervisor(end));
+        }
+    }
+
+    fn is_restoring(&self) -> bool {
+        let mut children = self.children.values();
+        children.any(|record| record.phase == ChildPhase::Restoring)
+    }
+
+    fn run_if_restored(&mut self, now: Duration) {
+        if matches!(self.service, Service::Restoring(_)) && !self.is_restoring() {
             self.run(now);
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::control::ChildId;
 use proto::control::broker::{BrokerToSupervisor, FromBroker, SupervisorToBroker, ToBroker};
@@ -25,24 +25,26 @@ type SupervisorLink = ControlLink<SupervisorToBroker, BrokerToSupervisor>;
 
 /// Runs until the supervisor closes `control`.
 pub fn run(control: OwnedFd) -> Result<(), SystemError> {
-    let poll = Poll::new()?;
-    poll.add(&control, SUPERVISOR, Interest::Read)?;
-    let process = Process {
-        poll,
-        supervisor: ControlLink::new(control),
-        supervisor_waits: false,
-        children: BTreeMap::new(),
-        unsent: BTreeSet::new(),
-        machine: Machine::default(),
-        datagram: Datagram::new(),
-        started: Instant::now(),
-        reached: Vec::new(),
-    };
-    process.run()
+    let mut process = Process::new(control)?;
+    let started = Instant::now();
+    loop {
+        let timeout = process
+            .next_tick()
+            .map(|next| next.saturating_sub(started.elapsed()));
+        process.wait(timeout)?;
+        let now = started.elapsed();
+        if !process.take(now)? {
+            return Ok(());
+        }
+        process.act(now)?;
+    }
 }
 
-struct Process {
+/// The broker on its sockets. A turn is [`Process::wait`], [`Process::take`], [`Process::act`]; what
+/// time it is the caller says.
+pub struct Process {
     poll: Poll,
+    ready: Vec<Ready>,
     supervisor: SupervisorLink,
     supervisor_waits: bool,
     children: BTreeMap<ChildId, ChildLink>,
@@ -50,7 +52,6 @@ struct Process {
     unsent: BTreeSet<ChildId>,
     machine: Machine<OwnedFd>,
     datagram: Datagram,
-    started: Instant,
     /// Stop points of this turn's messages, reached once these have left.
     reached: Vec<&'static str>,
 }
@@ -62,34 +63,59 @@ struct ChildLink {
 }
 
 impl Process {
-    fn run(mut self) -> Result<(), SystemError> {
-        let mut ready = Vec::new();
-        loop {
-            let now = self.started.elapsed();
-            let timeout = self
-                .machine
-                .next_tick()
-                .map(|next| next.saturating_sub(now));
-            self.poll.wait(&mut ready, timeout)?;
-            for &event in &ready {
-                if event.token != SUPERVISOR {
-                    self.on_child(event);
-                } else if !self.on_supervisor(event)? {
-                    return Ok(());
-                }
+    /// Over the supervisor's link; children's links come by it.
+    pub fn new(control: OwnedFd) -> Result<Process, SystemError> {
+        let poll = Poll::new()?;
+        poll.add(&control, SUPERVISOR, Interest::Read)?;
+        Ok(Process {
+            poll,
+            ready: Vec::new(),
+            supervisor: ControlLink::new(control),
+            supervisor_waits: false,
+            children: BTreeMap::new(),
+            unsent: BTreeSet::new(),
+            machine: Machine::default(),
+            datagram: Datagram::new(),
+            reached: Vec::new(),
+        })
+    }
+
+    /// When the next turn is due even if nobody says anything.
+    pub fn next_tick(&self) -> Option<Duration> {
+        self.machine.next_tick()
+    }
+
+    /// Waits until somebody says something, for so long at most.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), SystemError> {
+        self.poll.wait(&mut self.ready, timeout)
+    }
+
+    /// Takes what was said. False when the supervisor is gone.
+    pub fn take(&mut self, now: Duration) -> Result<bool, SystemError> {
+        for event in std::mem::take(&mut self.ready) {
+            if event.token != SUPERVISOR {
+                self.on_child(event, now);
+            } else if !self.on_supervisor(event, now)? {
+                return Ok(false);
             }
-            self.machine.tick(self.started.elapsed());
-            self.act();
-            // A send may find its child dead, and then somebody waits for what follows from that.
-            while self.flush()? {
-                self.act();
-            }
-            self.reached.drain(..).for_each(stop_point::reach);
         }
+        self.machine.tick(now);
+        Ok(true)
+    }
+
+    /// Says what follows.
+    pub fn act(&mut self, now: Duration) -> Result<(), SystemError> {
+        self.queue_actions();
+        // A send may find its child dead, and then somebody waits for what follows from that.
+        while self.flush(now)? {
+            self.queue_actions();
+        }
+        self.reached.drain(..).for_each(stop_point::reach);
+        Ok(())
     }
 
     /// False when the supervisor is gone.
-    fn on_supervisor(&mut self, event: Ready) -> Result<bool, SystemError> {
+    fn on_supervisor(&mut self, event: Ready, now: Duration) -> Result<bool, SystemError> {
         if !event.readable {
             return Ok(true);
         }
@@ -110,7 +136,7 @@ impl Process {
                         self.machine.child(child, resumes);
                     }
                 }
-                SupervisorToBroker::Start => self.machine.start(self.started.elapsed()),
+                SupervisorToBroker::Start => self.machine.start(now),
                 SupervisorToBroker::QueryStatus { query } => {
                     let totals = self.machine.totals();
                     self.supervisor
@@ -126,7 +152,7 @@ impl Process {
         Ok(outcome.is_ok())
     }
 
-    fn on_child(&mut self, event: Ready) {
+    fn on_child(&mut self, event: Ready, now: Duration) {
         let child = ChildId(event.token);
         let Some(record) = self.children.get_mut(&child) else {
             return;
@@ -137,7 +163,6 @@ impl Process {
         if !event.readable {
             return;
         }
-        let now = self.started.elapsed();
         let machine = &mut self.machine;
         let outcome = record
             .link
@@ -151,22 +176,22 @@ impl Process {
             });
         if let Err(error) = outcome {
             let reason = (!error.is_closed()).then(|| error.to_string());
-            self.lose(child, reason);
+            self.lose(child, reason, now);
         }
     }
 
     /// A child's link is at its end; with a reason it is the child's fault.
-    fn lose(&mut self, child: ChildId, reason: Option<String>) {
+    fn lose(&mut self, child: ChildId, reason: Option<String>, now: Duration) {
         self.children.remove(&child);
         self.unsent.remove(&child);
-        self.machine.gone(child, self.started.elapsed());
+        self.machine.gone(child, now);
         if let Some(reason) = reason {
             self.supervisor
                 .send(&BrokerToSupervisor::End { child, reason });
         }
     }
 
-    fn act(&mut self) {
+    fn queue_actions(&mut self) {
         for action in self.machine.actions() {
             match action {
                 Action::ToChild {
@@ -203,7 +228,7 @@ impl Process {
     }
 
     /// Sends what is queued; true if a child was found dead meanwhile.
-    fn flush(&mut self) -> Result<bool, SystemError> {
+    fn flush(&mut self, now: Duration) -> Result<bool, SystemError> {
         let mut lost = Vec::new();
         for child in std::mem::take(&mut self.unsent) {
             let Some(record) = self.children.get_mut(&child) else {
@@ -219,7 +244,7 @@ impl Process {
         }
         let found_dead = !lost.is_empty();
         for (child, reason) in lost {
-            self.lose(child, reason);
+            self.lose(child, reason, now);
         }
         // A failure here shows up as the supervisor's end of file.
         let done = self.supervisor.flush().unwrap_or(true);

@@ -5,7 +5,7 @@
 //! number proves nothing, and the child that has it checks everything. A session whose child dies
 //! is over, and whoever waits for an answer of that child is answered.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use proto::control::ChildId;
@@ -19,10 +19,10 @@ const MAX_SESSIONS: usize = 8192;
 /// The sessions of every child.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    owners: HashMap<u64, ChildId>,
-    counts: HashMap<ChildId, usize>,
+    owners: BTreeMap<u64, ChildId>,
+    counts: BTreeMap<ChildId, usize>,
     /// What a child was asked and has not answered.
-    asked: HashMap<ClaimKey, (ChildId, Question)>,
+    asked: BTreeMap<ClaimKey, (ChildId, Question)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use proto::smb2::{Dialect, Guid, HEADER_SIZE, Header, NtStatus, SessionId};
 use shm::SystemError;
 
 use super::Child;
-use crate::broker::clients::MAX_CONNECTIONS;
+use super::passes::{MAX_UNAUTHENTICATED, Occupancy};
 use crate::channel::{self, Channel, Reading, RelayChannel, TcpChannel};
 use crate::handlers;
 use crate::messaging::{Claim, ClaimRequest, LostSession};
@@ -19,8 +19,6 @@ use crate::security::spnego::LogonKind;
 use crate::state::{Connection, Open, Session};
 use crate::stop_point;
 
-/// Of a client's connections, those on which no session is authenticated yet.
-const MAX_UNAUTHENTICATED: usize = 16;
 /// A message beyond the payload of the largest WRITE.
 const MESSAGE_OVERHEAD: u32 = 64 * 1024;
 
@@ -51,19 +49,12 @@ impl Child {
         Ok(connection)
     }
 
-    /// Whether another connection, passed by the broker, is taken. A process whose last connection
-    /// has just ended takes it too: a client that reconnects must not find a closed door. `accepted`:
-    /// how many were taken and are not served yet.
-    pub(super) fn judge_pass(&self, accepted: usize, shutdown: bool) -> PassAnswer {
-        let connections = self.connections.borrow().len() + accepted;
-        if shutdown {
-            PassAnswer::Refused(Refusal::Ending)
-        } else if connections >= MAX_CONNECTIONS as usize {
-            PassAnswer::Refused(Refusal::TooManyConnections)
-        } else if self.unauthenticated() + accepted >= MAX_UNAUTHENTICATED {
-            PassAnswer::Refused(Refusal::TooManyUnauthenticated)
-        } else {
-            PassAnswer::Accepted
+    /// What it has. `accepted`: how many were taken and are not served yet.
+    pub(super) fn occupancy(&self, accepted: usize, ending: bool) -> Occupancy {
+        Occupancy {
+            connections: self.connections.borrow().len() + accepted,
+            unauthenticated: self.unauthenticated() + accepted,
+            ending,
         }
     }
 
@@ -84,10 +75,11 @@ impl Child {
                     .zip(split)
                     .is_some_and(|(key, (head, rest))| key.verify(head, &[rest]))
         });
-        match self.judge_pass(accepted, shutdown) {
+        let occupancy = self.occupancy(accepted, shutdown);
+        match occupancy.judge() {
             _ if !is_signed => PassAnswer::Refused(Refusal::NoSession),
             PassAnswer::Refused(Refusal::TooManyUnauthenticated)
-                if self.unauthenticated() + accepted < 2 * MAX_UNAUTHENTICATED =>
+                if occupancy.unauthenticated < 2 * MAX_UNAUTHENTICATED =>
             {
                 PassAnswer::Accepted
             }
@@ -136,6 +128,11 @@ impl Child {
             match self.broker.claim(request, duplicate).await {
                 Claim::Owner(_) => {
                     stop_point::reach("child-owner");
+                    // Its client may have left meanwhile; the broker counts it all the same.
+                    if !self.connections.borrow().contains_key(&connection.id) {
+                        self.broker.channel_closed();
+                        return Err(NtStatus::CONNECTION_DISCONNECTED);
+                    }
                     connection.claimed.set(true);
                 }
                 Claim::HandedOver => {

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use futures::executor::LocalPool;
 use shm::SystemError;
 
+use super::passes::Passes;
 use super::{Child, ChildStart, ServerIdentity, Timers};
 use crate::channel::ChannelError;
 use crate::config::Global;
 use crate::dispatch;
 use crate::handlers::oplock_break;
-use crate::messaging::{Broker, PassedConnection, Supervisor, SupervisorEvent};
+use crate::messaging::{Broker, Supervisor, SupervisorEvent};
 use crate::state::{Connection, Sessions};
 use crate::stop_point;
 use crate::sys::identity;
@@ -51,7 +52,7 @@ pub(super) struct EventLoop {
     broker_interest: Option<Interest>,
     supervisor_interest: Option<Interest>,
     /// Passed connections whose acceptance has not left yet.
-    pub(super) accepted: Vec<PassedConnection>,
+    pub(super) passes: Passes,
     pub(super) shutdown: bool,
     /// When something last happened, until memory was given back since.
     active_since_relaxed: Option<Instant>,
@@ -109,7 +110,7 @@ impl EventLoop {
             served: HashMap::new(),
             broker_interest: None,
             supervisor_interest: None,
-            accepted: Vec::new(),
+            passes: Passes::default(),
             shutdown: false,
             active_since_relaxed: Some(Instant::now()),
         };
@@ -132,7 +133,7 @@ impl EventLoop {
         let mut idle_since = None;
         loop {
             self.finish_turn();
-            if self.served.is_empty() && self.accepted.is_empty() {
+            if self.served.is_empty() && self.passes.is_empty() {
                 let now = self.child.timers.now();
                 let since = *idle_since.get_or_insert(now);
                 let tasks = self.child.tasks.get();

@@ -7,7 +7,7 @@
 mod connections;
 mod event_loop;
 mod identity;
-mod passes;
+pub mod passes;
 mod timers;
 
 use std::cell::{Cell, RefCell};

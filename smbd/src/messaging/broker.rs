@@ -19,6 +19,7 @@ use proto::control::broker::{
 };
 use shm::link::Datagram;
 
+use super::first_word;
 use super::link::ControlLink;
 
 mod logons;
@@ -48,7 +49,7 @@ pub struct ClaimRequest {
 pub enum Claim {
     /// This process serves the client; go on with the connection.
     Owner(OwnedFd),
-    /// Another process has it. Its descriptor here is closed already.
+    /// Another process has it, or had it and has spoken on it. Its descriptor here is closed already.
     HandedOver,
     /// Nobody may serve it; the connection is for an error reply.
     Refused(Refusal, OwnedFd),
@@ -305,6 +306,12 @@ impl Broker {
         }
     }
 
+    /// Connections that the broker counts for this process's client.
+    pub fn channels(&self) -> u32 {
+        let state = self.state.borrow();
+        state.owner.as_ref().map_or(0, |owner| owner.channels)
+    }
+
     fn handle(
         &self,
         message: FromBroker,
@@ -312,7 +319,7 @@ impl Broker {
     ) -> Option<PassedConnection> {
         match message {
             FromBroker::Claimed { claim } => {
-                let pending = {
+                let (connection, reply) = {
                     let state = &mut *self.state.borrow_mut();
                     let pending = state.claims.remove(&claim)?;
                     match state.owner.as_mut() {
@@ -325,9 +332,17 @@ impl Broker {
                             });
                         }
                     }
-                    pending
+                    (pending.connection, pending.reply)
                 };
-                let _ = pending.reply.send(Claim::Owner(pending.connection));
+                // An owner before this one may have spoken, and it and its broker may have died.
+                let outcome = match first_word::take(&connection) {
+                    true => Claim::Owner(connection),
+                    false => {
+                        self.channel_closed();
+                        Claim::HandedOver
+                    }
+                };
+                let _ = reply.send(outcome);
             }
             FromBroker::HandedOver { claim } => {
                 let binding = self.state.borrow_mut().bindings.remove(&claim);
@@ -346,8 +361,11 @@ impl Broker {
                     return None;
                 }
                 let pending = self.state.borrow_mut().claims.remove(&claim)?;
-                let refused = Claim::Refused(reason, pending.connection);
-                let _ = pending.reply.send(refused);
+                let outcome = match first_word::take(&pending.connection) {
+                    true => Claim::Refused(reason, pending.connection),
+                    false => Claim::HandedOver,
+                };
+                let _ = pending.reply.send(outcome);
             }
             FromBroker::Pass {
                 claim,

@@ -6,6 +6,7 @@
 //! asked again of the next one. Nothing here knows SMB.
 
 mod broker;
+pub mod first_word;
 mod link;
 mod supervisor;
 #[cfg(test)]

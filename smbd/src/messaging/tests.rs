@@ -224,6 +224,32 @@ fn a_claim_under_way_is_sent_to_the_next_broker_with_its_connection() {
 }
 
 #[test]
+fn a_connection_somebody_died_speaking_on_is_nobodys() {
+    for answer in [
+        FromBroker::Claimed { claim: ClaimId(1) },
+        FromBroker::Refused {
+            claim: ClaimId(1),
+            reason: Refusal::TooManyConnections,
+        },
+    ] {
+        let (broker, mut peer) = linked();
+        let (connection, client) = pair().unwrap();
+        let dead_owners = connection.try_clone().unwrap();
+        let claim = broker.claim(request(), connection);
+        broker.flush();
+        peer.received();
+        assert!(first_word::take(&dead_owners));
+        drop(dead_owners);
+        peer.say(answer);
+        broker.on_readable();
+        assert!(matches!(claim.now_or_never(), Some(Claim::HandedOver)));
+        assert_eq!(broker.channels(), 0);
+        let received = shm::link::receive(client.as_fd(), &mut Datagram::new());
+        assert!(received.is_err(), "the client hears of its end");
+    }
+}
+
+#[test]
 fn a_duty_to_delete_ends_when_it_is_dropped() {
     let (broker, mut peer) = linked();
     let open = opened(&broker, &mut peer);

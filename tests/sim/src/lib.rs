@@ -4,6 +4,7 @@
 //! `./x sim` runs it; nothing here is part of a daemon.
 
 pub mod chance;
+pub mod handoff;
 pub mod run;
 pub mod smbdirect;
 pub mod trace;

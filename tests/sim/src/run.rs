@@ -10,7 +10,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 use crate::chance::Chance;
-use crate::{smbdirect, trace};
+use crate::{handoff, smbdirect, trace};
 
 /// Steps of a failed run that are shown.
 const STEPS_SHOWN: usize = 60;
@@ -26,7 +26,7 @@ pub struct Scenario {
     pub sabotages: &'static [Sabotage],
 }
 
-pub const SCENARIOS: [Scenario; 1] = [smbdirect::SCENARIO];
+pub const SCENARIOS: [Scenario; 2] = [smbdirect::SCENARIO, handoff::SCENARIO];
 
 /// What a scenario is given.
 #[derive(Debug)]
@@ -53,6 +53,16 @@ pub enum Sabotage {
     NeverReported,
     /// A bit of a message changes on its way.
     ChangedByte,
+    /// A child speaks on a passed connection before the broker was told that it takes it.
+    ServedUntold,
+    /// A child keeps a connection that was handed over.
+    KeptDescriptor,
+    /// The supervisor does not end a child that hangs.
+    SparedChild,
+    /// The supervisor names no owner to a restarted broker.
+    UnnamedChild,
+    /// A child does not tell that one of its connections ended.
+    UncountedEnd,
 }
 
 /// How often what happened: shows that the runs reach what they are for.

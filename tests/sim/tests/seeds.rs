@@ -5,7 +5,7 @@ use sim::{SCENARIOS, Scenario, Tally};
 
 const SEEDS: u64 = 2000;
 /// Seeds in which a sabotage must be noticed.
-const SEEDS_TO_NOTICE: u64 = 200;
+const SEEDS_TO_NOTICE: u64 = 500;
 
 fn scenario(name: &str) -> Scenario {
     let found = SCENARIOS.into_iter().find(|scenario| scenario.name == name);
@@ -44,6 +44,14 @@ fn two_smb_direct_machines_keep_the_rules_on_any_schedule() {
             "keepalives",
         ],
     );
+}
+
+#[test]
+fn a_connection_has_one_process_whoever_dies() {
+    let tally = play("handoff");
+    let deaths = ["dead brokers", "dead children", "hanging children"];
+    assert_reached(&tally, &deaths);
+    assert_reached(&tally, &["answered", "passes", "handed over"]);
 }
 
 #[test]

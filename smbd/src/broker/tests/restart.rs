@@ -42,6 +42,19 @@ fn a_child_that_dies_or_hangs_does_not_hold_a_restarted_broker_up() {
 }
 
 #[test]
+fn a_child_that_hangs_through_a_restart_is_ended_and_one_that_was_late_is_not() {
+    let mut broker = Broker::restarted(2);
+    broker.machine.tick(NOW + RESTORE_LIMIT);
+    broker.say(2, ToBroker::Restored);
+    assert_eq!(broker.machine.next_tick(), Some(NOW + SILENT));
+    broker.machine.tick(NOW + SILENT);
+    assert_eq!(broker.ended(), [1]);
+    assert_eq!(broker.machine.next_tick(), None);
+    broker.machine.tick(NOW + SILENT * 2);
+    assert_eq!(broker.ended(), [1], "once");
+}
+
+#[test]
 fn opens_told_to_a_restarted_broker_count() {
     let mut broker = Broker::restarted(2);
     let exclusive = mode(AccessMask::READ_DATA, ShareAccess::empty());
