@@ -268,19 +268,25 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut Datagram) -> Result<bool, Link
 
 /// Sends one datagram with its descriptors, now or not at all.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[OwnedFd]) -> Result<(), Errno> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    if descriptors.is_empty() {
+        // Most have none, and without a message header there is less for the kernel to copy.
+        return loop {
+            match rustix::net::send(socket, bytes, flags) {
+                Ok(_) => break Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(errno) => break Err(errno),
+            }
+        };
+    }
     let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !borrowed.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&borrowed)) {
         return Err(Errno::TOOBIG);
     }
     loop {
-        match sendmsg(
-            socket,
-            &[IoSlice::new(bytes)],
-            &mut ancillary,
-            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-        ) {
+        match sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags) {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(errno),

@@ -131,14 +131,7 @@ pub fn read_at_once(
                 iov_len: room.len(),
             };
             // SAFETY: the iovec is `room`, which is this call's alone to write to.
-            unsafe {
-                read_once(
-                    file,
-                    &raw const iovec,
-                    offset.wrapping_add(done.into()),
-                    flags,
-                )
-            }
+            unsafe { read_once(file, iovec, offset.wrapping_add(done.into()), flags) }
         })
     })
 }
@@ -154,14 +147,7 @@ pub fn read_payload_at_once(
     at_once(length, |done, left| {
         let iovec = part_of(payload, done, left)?;
         // SAFETY: as in `read_into_payload`.
-        unsafe {
-            read_once(
-                file,
-                &raw const iovec,
-                offset.wrapping_add(done.into()),
-                flags,
-            )
-        }
+        unsafe { read_once(file, iovec, offset.wrapping_add(done.into()), flags) }
     })
 }
 
@@ -190,16 +176,15 @@ pub fn write_payload_at_once(
     at_once(length, |done, left| {
         let iovec = part_of(payload, done, left)?;
         retry(|| {
-            let at = offset.wrapping_add(done.into()) as libc::off_t;
+            let (descriptor, at) = (file.as_raw_fd(), offset.wrapping_add(done.into()));
+            let (at, flags) = (at as libc::off_t, flags.bits() as libc::c_int);
             // SAFETY: as in `write_from_payload`.
             counted(unsafe {
-                libc::pwritev2(
-                    file.as_raw_fd(),
-                    &raw const iovec,
-                    1,
-                    at,
-                    flags.bits() as libc::c_int,
-                )
+                match flags {
+                    // The kernel has no list to copy first.
+                    0 => libc::pwrite(descriptor, iovec.iov_base, iovec.iov_len, at),
+                    _ => libc::pwritev2(descriptor, &raw const iovec, 1, at, flags),
+                }
             })
         })
     })
@@ -228,20 +213,20 @@ fn at_once(
 /// The iovec's memory is valid, and for the kernel to write to during the call.
 unsafe fn read_once(
     file: BorrowedFd<'_>,
-    iovec: *const libc::iovec,
+    iovec: libc::iovec,
     offset: u64,
     flags: ReadWriteFlags,
 ) -> Result<usize, Errno> {
     retry(|| {
+        let (descriptor, at) = (file.as_raw_fd(), offset as libc::off_t);
+        let flags = flags.bits() as libc::c_int;
         // SAFETY: the caller answers for the iovec.
         counted(unsafe {
-            libc::preadv2(
-                file.as_raw_fd(),
-                iovec,
-                1,
-                offset as libc::off_t,
-                flags.bits() as libc::c_int,
-            )
+            match flags {
+                // The kernel has no list to copy first.
+                0 => libc::pread(descriptor, iovec.iov_base, iovec.iov_len, at),
+                _ => libc::preadv2(descriptor, &raw const iovec, 1, at, flags),
+            }
         })
     })
 }
