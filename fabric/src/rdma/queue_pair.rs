@@ -137,6 +137,19 @@ impl QueuePair {
         Ok(())
     }
 
+    /// Nothing: what there is to hear is cleared when it is reaped.
+    pub fn hear(&mut self) {}
+
+    /// Takes every completion there is.
+    pub fn reap(&mut self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
+        self.poll(into)
+    }
+
+    /// Nothing: a receive always tells of itself.
+    pub fn arm(&mut self) -> Result<bool, SystemError> {
+        Ok(false)
+    }
+
     /// From now on the end of a send wakes nobody until [`QueuePair::arm_sends`] asks for it.
     pub fn reap_sends_quietly(&mut self) {
         if let Ok(queues) = self.identifier.endpoint().borrow_mut().queues() {

@@ -141,6 +141,7 @@ impl Gateway {
             connection,
             generation: self.generation,
             dirty: false,
+            unarmed: false,
             deadline: None,
             relay: None,
         });

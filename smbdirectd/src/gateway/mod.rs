@@ -6,11 +6,13 @@
 mod acceptance;
 mod connection;
 mod ending;
+mod idle;
 mod operations;
 mod pace;
 mod report;
 mod send_queue;
 mod sink;
+mod vigil;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +22,6 @@ use std::time::{Duration, Instant};
 use proto::control::gateway::{FromGateway, GatewayTotals, ToGateway};
 use proto::time::Timestamp;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::io::Errno;
 use shm::SystemError;
 use shm::link::{Datagram, Link, LinkError, SocketLink};
 use slab::Slab;
@@ -33,8 +34,9 @@ use crate::rdma::EventChannel;
 use crate::relay::Pool;
 use connection::{Connection, Shared};
 use ending::Ending;
-use pace::{Beginning, Pace};
+use pace::Pace;
 use report::Ended;
+use vigil::Vigil;
 
 /// Bytes of RDMA READ sinks an iWARP connection pins.
 pub const SINK_MEMORY: u64 = sink::SLOT as u64 * sink::SLOTS as u64;
@@ -77,6 +79,8 @@ struct Entry {
     connection: Box<Connection>,
     generation: u32,
     dirty: bool,
+    /// Its completions may come without waking the loop.
+    unarmed: bool,
     deadline: Option<Timestamp>,
     /// Registered relay socket, and whether writability is waited for.
     relay: Option<bool>,
@@ -106,6 +110,9 @@ pub struct Gateway {
     shutdown_by: Option<Timestamp>,
     /// With everybody else: there is only one.
     shares_processor: bool,
+    vigil: Vigil,
+    /// Connections with something to do since their completion queues were last armed.
+    unarmed: Vec<usize>,
 }
 
 impl Gateway {
@@ -148,6 +155,8 @@ impl Gateway {
             ended: Ended::default(),
             shutdown_by: None,
             shares_processor: shm::scheduling::is_on_one_processor(),
+            vigil: Vigil::default(),
+            unarmed: Vec::new(),
         };
         gateway.watch(gateway.control.descriptor(), kind::CONTROL << 56, false)?;
         gateway.watch(gateway.channel.as_fd(), kind::MANAGER << 56, false)?;
@@ -165,10 +174,7 @@ impl Gateway {
         let mut now = self.now();
         loop {
             self.control.flush()?;
-            self.wait(now, &mut events)?;
-            self.give_way();
-            // The only reading of the clock in a turn.
-            now = self.now();
+            now = self.await_turn(now, &mut events)?;
             for event in events.drain(..) {
                 if !self.handle(now, event.data.u64())? && self.shutdown_by.is_none() {
                     self.begin_shutdown(now);
@@ -188,51 +194,9 @@ impl Gateway {
         }
     }
 
-    /// Lets others add to this turn, if that is worth while.
-    fn give_way(&mut self) {
-        if !self.shares_processor {
-            return;
-        }
-        match self.shared.pace.begin_turn() {
-            Beginning::AtOnce => {}
-            Beginning::Yield => std::thread::yield_now(),
-            Beginning::TimedYield => {
-                let before = Instant::now();
-                std::thread::yield_now();
-                self.shared.pace.note_yield(before.elapsed());
-            }
-        }
-    }
-
     fn now(&self) -> Timestamp {
         let elapsed = self.started.elapsed().as_micros();
         Timestamp::from_micros(u64::try_from(elapsed).unwrap_or(u64::MAX))
-    }
-
-    /// Waits until something happens, or a deadline as seen from the turn that ends.
-    fn wait(&mut self, now: Timestamp, events: &mut Vec<epoll::Event>) -> Result<(), GatewayError> {
-        let mut until = self.rescan_at;
-        if let Some((deadline, _)) = self.deadlines.first() {
-            until = until.min(*deadline);
-        }
-        if let Some(by) = self.shutdown_by {
-            until = self.deadlines.first().map_or(by, |(due, _)| by.min(*due));
-        }
-        // Rounded up: a timer that is looked at too early would only be looked at again.
-        let wait = until.saturating_duration_since(now) + Duration::from_millis(1);
-        let wait = rustix::event::Timespec {
-            tv_sec: wait.as_secs() as i64,
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        };
-        events.clear();
-        match epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(events),
-            Some(&wait),
-        ) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(SystemError::of("wait for events")(errno).into()),
-        }
     }
 
     /// Handles one event; false when the supervisor wants the end.
@@ -363,6 +327,10 @@ impl Gateway {
             } else {
                 self.watch_relay(index)?;
                 self.note_deadline(index);
+                let entry = &mut self.connections[index];
+                if !std::mem::replace(&mut entry.unarmed, true) {
+                    self.unarmed.push(index);
+                }
             }
         }
         self.dirty = dirty;

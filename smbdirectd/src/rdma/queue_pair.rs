@@ -312,9 +312,20 @@ impl QueuePair {
         self.polls_wake_for_sends = false;
     }
 
-    /// Takes every completion there is, sends first: an event if there is one, then the queues, then
-    /// once more what was armed again, so that none is left without an event to come.
+    /// Takes every completion there is, and sees to it that the next one is told of.
     pub fn poll(&mut self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
+        self.hear();
+        self.reap(into)?;
+        // What has come before the queues were armed is told of by nobody.
+        if self.arm()? {
+            self.reap(into)?;
+        }
+        Ok(())
+    }
+
+    /// Takes an event from the channel, if there is one. What it tells of is to be reaped, and its
+    /// queue tells of nothing more until it is armed again.
+    pub fn hear(&mut self) {
         // No more than one of each queue can wait; the other one keeps the channel readable.
         let event = self.channel.take_event();
         for queue in [&mut self.receives, &mut self.sends] {
@@ -322,19 +333,26 @@ impl QueuePair {
                 queue.armed = false;
             }
         }
+    }
+
+    /// Has the next completion tell of itself, a send's only as [`QueuePair::reap_sends_quietly`]
+    /// says. True if it was not so before: then what has ended meanwhile is to be reaped once more.
+    pub fn arm(&mut self) -> Result<bool, SystemError> {
+        if self.qp.is_none() {
+            return Ok(false);
+        }
+        let sends = self.polls_wake_for_sends && self.sends.arm()?;
+        Ok(self.receives.arm()? || sends)
+    }
+
+    /// Takes every completion there is, sends first, without a system call.
+    pub fn reap(&mut self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
         if self.qp.is_none() {
             // Its memory may belong to somebody else by now: nothing more is heard of it.
             return Ok(());
         }
         self.sends.poll(into)?;
-        if self.polls_wake_for_sends && self.sends.arm()? {
-            self.sends.poll(into)?;
-        }
-        self.receives.poll(into)?;
-        if self.receives.arm()? {
-            self.receives.poll(into)?;
-        }
-        Ok(())
+        self.receives.poll(into)
     }
 
     /// Takes the sends that are complete, without a system call.

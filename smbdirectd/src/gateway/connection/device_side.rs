@@ -17,7 +17,25 @@ use crate::relay::{Fragment, Segment};
 impl Connection {
     /// The completion channel is readable.
     pub fn handle_completions(&mut self, now: Timestamp, shared: &mut Shared) {
-        self.take_completions(now, shared, QueuePair::poll);
+        self.queue_pair.hear();
+        self.take_completions(now, shared, QueuePair::reap);
+    }
+
+    /// Takes what has completed without being told of it; false if there is nothing.
+    pub fn look(&mut self, now: Timestamp, shared: &mut Shared) -> bool {
+        self.take_completions(now, shared, QueuePair::reap)
+    }
+
+    /// The loop may sleep: sees to it that completions wake it. True if some had come before.
+    pub fn arm(&mut self, now: Timestamp, shared: &mut Shared) -> bool {
+        match self.queue_pair.arm() {
+            Ok(true) => self.take_completions(now, shared, QueuePair::reap),
+            Ok(false) => false,
+            Err(error) => {
+                self.end(now, error.into());
+                true
+            }
+        }
     }
 
     /// Sends that have ended: nobody is woken for most of them.
@@ -32,7 +50,7 @@ impl Connection {
         now: Timestamp,
         shared: &mut Shared,
         take: impl FnOnce(&mut QueuePair, &mut Vec<Completion>) -> Result<(), SystemError>,
-    ) {
+    ) -> bool {
         let mut completions = std::mem::take(&mut shared.completions);
         completions.clear();
         if let Err(error) = take(&mut self.queue_pair, &mut completions) {
@@ -54,8 +72,10 @@ impl Connection {
                 self.end(now, ending);
             }
         }
+        let some = !completions.is_empty();
         shared.completions = completions;
         self.check_drained(now);
+        some
     }
 
     fn handle_receive(
