@@ -66,7 +66,9 @@ smbd passwd add load --stdin <<<load-word >/dev/null || fail "passwd add"
 # -- without a server, and with one ------------------------------------------------------------------------------
 
 expect not_running
-serve
+export SMBDIRECT_LOG=debug
+serve 'log level = debug'
+unset SMBDIRECT_LOG
 recover "the start"
 found=$(smbdirectd doctor --json)
 jq -e '.rdma_would_be_used and (.interfaces[] | select(.interface.name == "veth-s1")
@@ -82,6 +84,7 @@ smbdirectd doctor | grep -q '^veth-s1: RDMA is offered (rdma_s1' || fail "the te
 
 # The kernel's client of soft-iWARP reaches no server in another namespace.
 show_status() {
+	local id
 	mount -t cifs //10.9.0.1/share /mnt/a -o vers=3.1.1,rdma,username=load,password=load-word || fail "mount"
 	head -c 4000000 /dev/urandom >/mnt/a/file && sync /mnt/a/file || fail "write"
 	smbdirectd status --json | jq -e --argjson status "$(smbd status --json)" '.gateway.connections[0]
@@ -92,6 +95,12 @@ show_status() {
 	grep -q '^smbdirect_up 1$' /run/doctor/metrics.prom && grep -q '^smbdirect_rdma_read_bytes_total [1-9]' /run/doctor/metrics.prom ||
 		fail "metrics: $(cat /run/doctor/metrics.prom)"
 	umount /mnt/a || fail "umount"
+	# One WRITE by RDMA, through both processes' logs under one id.
+	id=$(sed -n 's/.* child .*request command=Ok(Write) .*id=\([0-9.]*\)$/\1/p' "$LAB_RESULTS/smbd.log" | head -1)
+	[ -n "$id" ] || fail "no request of a message is logged"
+	for step in 'the message is complete' request 'RDMA READ is asked for' 'RDMA READ is done' answer 'the reply is here' 'the reply is sent'; do
+		grep -q "message: $step.* id=$id\$" "$LAB_RESULTS/smbd.log" || fail "message $id: no line says '$step'"
+	done
 	ended() { smbdirectd status | grep -q 'PeerDisconnected: 10.9.0.2:.* on rdma_s1: the client disconnected'; }
 	wait_until 10 ended || fail "the end of a connection is not told: $(smbdirectd status)"
 }

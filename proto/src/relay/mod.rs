@@ -12,6 +12,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use zerocopy::byteorder::little_endian::{U32, U64};
@@ -54,9 +55,41 @@ pub struct Descriptor {
     pub length: U32,
 }
 
-/// Names an operation; the child chooses, smbdirectd echoes and never interprets.
+/// Names an operation; the child chooses, smbdirectd echoes it. Nothing but the log depends on
+/// what [`OperationId::message`] makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OperationId(pub u64);
+
+/// Bits of an operation's number below its message's.
+const OPERATION_BITS: u32 = 20;
+
+impl OperationId {
+    /// The `count`-th operation of a connection, for this message (0 for none). Of those unfinished
+    /// no two are the same: there are [`MAX_OPERATIONS`] at most.
+    pub fn of(message: u64, count: u64) -> OperationId {
+        OperationId(message << OPERATION_BITS | count & ((1 << OPERATION_BITS) - 1))
+    }
+
+    /// The message it is for, as far as the child says so; 0 for none.
+    pub fn message(self) -> u64 {
+        self.0 >> OPERATION_BITS
+    }
+}
+
+/// What logs call a message, smbdirectd's and the child's alike: `CONNECTION.MESSAGE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageName {
+    /// smbdirectd's number of the connection.
+    pub connection: u64,
+    /// The message's on it.
+    pub message: u64,
+}
+
+impl fmt::Display for MessageName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.connection, self.message)
+    }
+}
 
 /// Numbers the messages of a connection from 1 up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -259,3 +259,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_operation_says_its_message_and_stays_one_of_its_own() {
+    let first = OperationId::of(42, 7);
+    assert_eq!(first.message(), 42);
+    assert_eq!(OperationId::of(0, 7).message(), 0);
+    let unfinished =
+        (0..u64::from(MAX_OPERATIONS)).map(|count| OperationId::of(42, count + 1_048_000));
+    let different: std::collections::HashSet<OperationId> = unfinished.collect();
+    assert_eq!(different.len(), MAX_OPERATIONS as usize);
+    let name = MessageName {
+        connection: 7,
+        message: 42,
+    };
+    assert_eq!(name.to_string(), "7.42");
+}

@@ -5,6 +5,7 @@
 //! It parses nothing of SMB2 and keeps no state of a session.
 
 mod buffers;
+mod followed;
 mod payload;
 mod region;
 mod relay;
@@ -20,6 +21,7 @@ use proto::relay::Descriptor;
 use proto::smb2::NtStatus;
 
 pub use buffers::{Buffers, Message, MessagePart, Piece};
+pub use followed::Followed;
 pub use payload::{Payload, PayloadSlice};
 pub use region::SharedRegion;
 pub use relay::RelayChannel;
@@ -118,6 +120,10 @@ pub trait Channel {
     fn gateway_connection(&self) -> Option<u64>;
     /// Sizes, as they are now: some widen when a session is authenticated.
     fn limits(&self) -> ChannelLimits;
+    /// The number of the message that is being delivered, for the log; 0 where there is none.
+    fn delivering(&self) -> u64 {
+        0
+    }
     /// Reads what has arrived and hands every whole message to `deliver`, in order. A new channel
     /// reads one message and then nothing until [`Channel::read_on`].
     fn receive(&self, deliver: &mut dyn FnMut(Vec<u8>)) -> Result<(), ChannelError>;

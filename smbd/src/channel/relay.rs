@@ -5,7 +5,7 @@
 //! free with its `sent`, one of a failed RDMA READ only with `drained`; a relay that ends without
 //! `drained` poisons the region. smbdirectd's records are checked as a stranger's would be.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,6 +23,7 @@ use proto::smb2::NtStatus;
 use shm::SystemError;
 use shm::link::{Link, LinkError, SocketLink};
 
+use super::followed;
 use super::region::SharedRegion;
 use super::{Channel, ChannelError, ChannelLimits, Outgoing, Payload, Reading, Transport};
 use crate::stop_point;
@@ -39,6 +40,8 @@ pub struct RelayChannel {
     /// A duplicate of the link's socket, for the loop to wait on.
     descriptor: OwnedFd,
     state: Rc<RefCell<State>>,
+    /// The message being delivered.
+    delivering: Cell<u64>,
 }
 
 impl RelayChannel {
@@ -49,6 +52,7 @@ impl RelayChannel {
             .map_err(SystemError::of("duplicate a relay's socket"))?;
         Ok(RelayChannel {
             descriptor,
+            delivering: Cell::new(0),
             state: Rc::new(RefCell::new(State {
                 link: SocketLink::new(socket, BACKLOG),
                 datagram: None,
@@ -73,7 +77,24 @@ impl RelayChannel {
     }
 }
 
+impl RelayChannel {
+    /// Hands on what was just taken, one by one: the last of them is the last taken.
+    fn hand_on(&self, messages: Vec<Vec<u8>>, deliver: &mut dyn FnMut(Vec<u8>)) {
+        let taken = self.state.borrow().taken;
+        let before = taken.saturating_sub(messages.len() as u64);
+        for (number, message) in (before + 1..).zip(messages) {
+            self.delivering.set(number);
+            deliver(message);
+        }
+        self.delivering.set(0);
+    }
+}
+
 impl Channel for RelayChannel {
+    fn delivering(&self) -> u64 {
+        self.delivering.get()
+    }
+
     fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
@@ -158,7 +179,7 @@ impl Channel for RelayChannel {
             }
         }
         // Delivered without the borrow: a message may end this channel.
-        messages.into_iter().for_each(deliver);
+        self.hand_on(messages, deliver);
         outcome
     }
 
@@ -170,7 +191,7 @@ impl Channel for RelayChannel {
             state.preface = preface.to_vec();
             state.take(preface, Vec::new(), &mut messages)
         };
-        messages.into_iter().for_each(deliver);
+        self.hand_on(messages, deliver);
         outcome
     }
 
@@ -203,7 +224,7 @@ impl Channel for RelayChannel {
             return;
         }
         stop_point::reach("relay-reply");
-        state.deferred.push_back(reply);
+        state.deferred.push_back((followed::message(), reply));
         state.send_deferred();
     }
 
@@ -277,7 +298,7 @@ impl Channel for RelayChannel {
                 if state.end.is_some() {
                     return Err(NtStatus::CONNECTION_DISCONNECTED);
                 }
-                let operation = state.next_operation();
+                let operation = state.next_operation(followed::message());
                 let record = ToGateway::ReadPayload {
                     operation,
                     target: payload.range(length),

@@ -22,7 +22,7 @@ use proto::smb2::compression::COMPRESSION_PROTOCOL_ID;
 use proto::smb2::transform::{TRANSFORM_PROTOCOL_ID, TransformHeader};
 use proto::smb2::{Command, Elements, Header, NtStatus};
 
-use crate::channel::{Message, Reading};
+use crate::channel::{Followed, Message, Reading};
 use crate::child::Child;
 use crate::handlers;
 use crate::security::keys::PreauthHash;
@@ -71,9 +71,10 @@ pub fn deliver(child: &Rc<Child>, connection: &Rc<Connection>, mut message: Vec<
         handlers::negotiate::multi_protocol(child, connection, message);
         return;
     }
+    let number = connection.channel.delivering();
     let session = match encrypted_by(child, connection, &message) {
         Ok(Some(session)) => session,
-        Ok(None) => return take(child, connection, message, None),
+        Ok(None) => return take(child, connection, number, message, None),
         Err(violation) => return connection.end(violation),
     };
     let Some(cipher) = session.cipher.clone() else {
@@ -84,7 +85,7 @@ pub fn deliver(child: &Rc<Child>, connection: &Rc<Connection>, mut message: Vec<
     let open = move || cipher.open(&mut message).map(|()| message);
     if !is_large {
         return match open() {
-            Ok(message) => take(child, connection, message, Some(session)),
+            Ok(message) => take(child, connection, number, message, Some(session)),
             Err(error) => connection.end(error.to_string()),
         };
     }
@@ -96,17 +97,19 @@ pub fn deliver(child: &Rc<Child>, connection: &Rc<Connection>, mut message: Vec<
         connection.opening.set(connection.opening.get() - 1);
         match opened {
             _ if connection.ended().is_some() => {}
-            Ok(Ok(message)) => take(&own_child, &connection, message, Some(session)),
+            Ok(Ok(message)) => take(&own_child, &connection, number, message, Some(session)),
             Ok(Err(error)) => connection.end(error.to_string()),
             Err(lost) => connection.end(lost.to_string()),
         }
     });
 }
 
-/// Takes a message that is in the clear by now, and starts the task that answers it.
+/// Takes a message that is in the clear by now, and starts the task that answers it. Of a relay it
+/// was the `number`-th.
 fn take(
     child: &Rc<Child>,
     connection: &Rc<Connection>,
+    number: u64,
     message: Vec<u8>,
     encryption: Option<Rc<Session>>,
 ) {
@@ -121,10 +124,11 @@ fn take(
     };
     match receive(connection, message, encryption) {
         Ok(chain) if chain.elements.is_empty() => {}
-        Ok(chain) => child.spawn(
-            connection,
-            task::run(Rc::clone(child), Rc::clone(connection), chain),
-        ),
+        Ok(chain) => {
+            let task = task::run(Rc::clone(child), Rc::clone(connection), chain);
+            let task = Followed::new(&*connection.channel, number, task);
+            child.spawn(connection, task);
+        }
         Err(violation) => connection.end(violation),
     }
 }

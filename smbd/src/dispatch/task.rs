@@ -82,6 +82,7 @@ async fn answer(
 ) {
     let mut sender = Sender::default();
     let header = &element.header;
+    tracing::debug!(command = ?header.command(), smb = header.message_id.0, "request");
     let mut async_id = None;
     let mut rdma = RdmaUse::default();
     let encrypted = place.encrypted;
@@ -125,6 +126,7 @@ async fn answer(
             }
         }
     };
+    tracing::debug!(status = ?outcome.as_ref().err(), smb = header.message_id.0, "answer");
     replies.add(
         header,
         outcome,

@@ -38,7 +38,7 @@ pub(super) struct State {
     pub(super) operations: HashMap<OperationId, Operation>,
     pub(super) last_operation: u64,
     /// Replies that wait for memory or for an operation to end, in order.
-    pub(super) deferred: VecDeque<Outgoing>,
+    pub(super) deferred: VecDeque<(u64, Outgoing)>,
     /// Extents of failed operations: a NIC may write to them until `drained`.
     pub(super) limbo: Vec<Payload>,
     pub(super) waiters: Vec<Waker>,
@@ -279,9 +279,9 @@ impl State {
         self.waiters.drain(..).for_each(Waker::wake);
     }
 
-    pub(super) fn next_operation(&mut self) -> OperationId {
+    pub(super) fn next_operation(&mut self, message: u64) -> OperationId {
         self.last_operation += 1;
-        OperationId(self.last_operation)
+        OperationId::of(message, self.last_operation)
     }
 
     /// Whether smbdirectd is to be told now which messages are consumed. Inline ones hold up nothing
@@ -308,7 +308,7 @@ impl State {
     }
 
     /// Sends a reply; gives it back when it must wait for memory or for an operation to end.
-    pub(super) fn try_send(&mut self, reply: Outgoing) -> Result<(), Outgoing> {
+    pub(super) fn try_send(&mut self, message: u64, reply: Outgoing) -> Result<(), Outgoing> {
         if !self.has_room() {
             return Err(reply);
         }
@@ -333,7 +333,7 @@ impl State {
             Some((payload, length)) => Body::InRegion(payload.range(*length)),
             None => Body::Inline(&inline),
         };
-        let operation = self.next_operation();
+        let operation = self.next_operation(message);
         let can_invalidate = self.hello.as_ref().is_some_and(|hello| hello.invalidate);
         let record = ToGateway::Reply {
             operation,
@@ -361,9 +361,9 @@ impl State {
     }
 
     pub(super) fn send_deferred(&mut self) {
-        while let Some(reply) = self.deferred.pop_front() {
-            if let Err(reply) = self.try_send(reply) {
-                self.deferred.push_front(reply);
+        while let Some((message, reply)) = self.deferred.pop_front() {
+            if let Err(reply) = self.try_send(message, reply) {
+                self.deferred.push_front((message, reply));
                 if self.has_room() {
                     self.ask_for_more();
                 }

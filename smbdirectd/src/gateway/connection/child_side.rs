@@ -83,6 +83,10 @@ impl Connection {
                     link.queue(&mut |out| record.encode(out));
                 }
                 self.owed.urgent = true;
+                self.follow(sequence.0, || {
+                    let bytes = parked.fragment.message_length;
+                    tracing::debug!(bytes, "the message is complete");
+                });
                 Ok(true)
             }
         }
@@ -182,6 +186,9 @@ impl Connection {
                     target,
                     descriptors,
                 } => {
+                    self.follow(operation.message(), || {
+                        tracing::debug!(bytes = target.length, "RDMA READ is asked for");
+                    });
                     self.check_operation(&[target])?;
                     let longest = match self.sink {
                         Some(_) => self.device_limits.max_message.min(sink::SLOT),
@@ -199,6 +206,13 @@ impl Connection {
                     writes,
                     body,
                 } => {
+                    self.follow(operation.message(), || {
+                        let payload: u64 = writes
+                            .iter()
+                            .map(|write| u64::from(write.source.length))
+                            .sum();
+                        tracing::debug!(payload, "the reply is here");
+                    });
                     self.check_operation(&[])?;
                     let key = self.reply(operation, invalidate, body)?;
                     let longest = self.device_limits.max_message;

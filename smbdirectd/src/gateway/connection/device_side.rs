@@ -216,8 +216,14 @@ impl Connection {
                 && let Some(finished) = self.operations.retired(key)
             {
                 match finished {
-                    Finished::Read(_) => self.report(finished, Outcome::Done),
-                    Finished::Reply(operation) => self.tell_sent(now, operation),
+                    Finished::Read(operation) => {
+                        self.follow(operation.message(), || tracing::debug!("RDMA READ is done"));
+                        self.report(finished, Outcome::Done);
+                    }
+                    Finished::Reply(operation) => {
+                        self.follow(operation.message(), || tracing::debug!("the reply is sent"));
+                        self.tell_sent(now, operation);
+                    }
                 }
             }
         }

@@ -4,7 +4,9 @@
 use proto::control::gateway::{
     ConnectionCounts, ConnectionCredits, ConnectionLimits, ConnectionStatus, EndedConnection,
 };
+use proto::relay::MessageName;
 use proto::time::Timestamp;
+use tracing::Level;
 
 use super::{Connection, Stage};
 use crate::memory::Attachment;
@@ -71,6 +73,17 @@ impl Connection {
             ),
             counts: self.counts(),
         })
+    }
+
+    /// Logs something of a message under the id its child uses too; nothing where nobody wants it.
+    pub(super) fn follow(&self, message: u64, event: impl FnOnce()) {
+        if message != 0 && tracing::enabled!(Level::DEBUG) {
+            let id = MessageName {
+                connection: self.number.0,
+                message,
+            };
+            tracing::debug_span!("message", %id).in_scope(event);
+        }
     }
 
     fn counts(&self) -> ConnectionCounts {
