@@ -1,6 +1,8 @@
 //! The real gateway on the simulated fabric, with a child and clients that behave and misbehave.
 //! Runs natively and without root; each test ends with nothing held.
 
+#[path = "fabric/limits.rs"]
+mod limits;
 #[path = "fabric/play.rs"]
 mod play;
 

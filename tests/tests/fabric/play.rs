@@ -130,6 +130,11 @@ impl Play {
         }
     }
 
+    /// Where the gateway listens.
+    pub fn server(&self) -> SocketAddr {
+        self.server.expect("a server that listens")
+    }
+
     /// Connects a client; it is the last of the list.
     pub fn connect(&mut self, behaviour: Behaviour) -> usize {
         let server = self.server.expect("a server that listens");
