@@ -4,7 +4,7 @@
 //! first makes the oldest waiting claimant the owner, and the rest is passed to that one; with no
 //! claimant left alive, a new child is asked for. One connection is sent to one owner once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub enum ClientOffence {
 pub struct Clients<C> {
     clients: BTreeMap<[u8; 16], Client<C>>,
     owners: BTreeMap<ChildId, [u8; 16]>,
+    /// Told their state so late that another child owns their client by now; they serve what they have.
+    apart: BTreeSet<ChildId>,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,7 @@ impl<C> Default for Clients<C> {
         Clients {
             clients: BTreeMap::new(),
             owners: BTreeMap::new(),
+            apart: BTreeSet::new(),
         }
     }
 }
@@ -177,11 +180,13 @@ impl<C> Clients<C> {
     /// One of the owner's connections ended. With none left the client stays until the child
     /// ends: it may keep opens for a client that comes back.
     pub fn channel_closed(&mut self, owner: ChildId) -> Result<(), ClientOffence> {
-        let client = self
-            .owned(owner)
-            .filter(|client| client.channels > 0)
-            .ok_or(ClientOffence::NoChannel)?;
-        client.channels -= 1;
+        let is_apart = self.apart.contains(&owner);
+        match self.owned(owner).filter(|client| client.channels > 0) {
+            Some(client) => client.channels -= 1,
+            // Its channels are counted nowhere.
+            None if is_apart => {}
+            None => return Err(ClientOffence::NoChannel),
+        }
         Ok(())
     }
 
@@ -189,6 +194,7 @@ impl<C> Clients<C> {
     /// then new connections go there.
     pub fn restore(&mut self, child: ChildId, client_guid: [u8; 16], channels: u32) -> bool {
         if self.clients.contains_key(&client_guid) || self.owners.contains_key(&child) {
+            self.apart.insert(child);
             return false;
         }
         self.own(client_guid, child, channels.min(MAX_CONNECTIONS));
@@ -207,6 +213,7 @@ impl<C> Clients<C> {
                 pass.claimant = false;
             }
         }
+        self.apart.remove(&child);
         let Some(client_guid) = self.owners.remove(&child) else {
             return;
         };

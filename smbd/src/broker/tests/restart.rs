@@ -55,6 +55,22 @@ fn a_child_that_hangs_through_a_restart_is_ended_and_one_that_was_late_is_not() 
 }
 
 #[test]
+fn a_child_whose_client_went_to_another_meanwhile_may_lose_its_channels_in_peace() {
+    let mut broker = Broker::restarted(2);
+    broker.machine.child(ChildId(3), false);
+    broker.say(2, ToBroker::Restored);
+    broker.claim(3, GUID, 0x0311);
+    broker.machine.tick(NOW + RESTORE_LIMIT);
+    assert_eq!(broker.sent(), [claimed(3)]);
+    broker.say(1, owner_state(1));
+    broker.say(1, ToBroker::Restored);
+    broker.say(1, ToBroker::ChannelClosed);
+    assert_eq!(broker.ended(), [] as [u64; 0], "it only came late");
+    broker.say(2, ToBroker::ChannelClosed);
+    assert_eq!(broker.ended(), [2], "it never had one");
+}
+
+#[test]
 fn opens_told_to_a_restarted_broker_count() {
     let mut broker = Broker::restarted(2);
     let exclusive = mode(AccessMask::READ_DATA, ShareAccess::empty());
