@@ -9,8 +9,8 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
-use crate::chance::Chance;
-use crate::{handoff, smbdirect, trace};
+use crate::chance::{Chance, Choices};
+use crate::{connections, handoff, smbdirect, trace};
 
 /// Steps of a failed run that are shown.
 const STEPS_SHOWN: usize = 60;
@@ -26,7 +26,11 @@ pub struct Scenario {
     pub sabotages: &'static [Sabotage],
 }
 
-pub const SCENARIOS: [Scenario; 2] = [smbdirect::SCENARIO, handoff::SCENARIO];
+pub const SCENARIOS: [Scenario; 3] = [
+    smbdirect::SCENARIO,
+    handoff::SCENARIO,
+    connections::SCENARIO,
+];
 
 /// What a scenario is given.
 #[derive(Debug)]
@@ -61,6 +65,10 @@ pub enum Sabotage {
     SparedChild,
     /// The supervisor names no owner to a restarted broker.
     UnnamedChild,
+    /// The device gives a send's memory back before it has read it.
+    EarlyCompletion,
+    /// The device puts the bytes of an RDMA READ or WRITE one byte off.
+    StrayBytes,
     /// A child does not tell that one of its connections ended.
     UncountedEnd,
 }
@@ -177,6 +185,27 @@ pub fn replay(
     trace::begin();
     let outcome = play(scenario, seed, sabotage);
     (outcome, trace::end())
+}
+
+/// Plays a scenario on every path through its first `depth` choices; how many there were.
+pub fn exhaust(play: fn(&mut Stage), depth: usize) -> Result<u64, String> {
+    keep_panics_quiet();
+    let mut paths = 0;
+    let mut next = Some(Choices::first(depth));
+    while let Some(choices) = next {
+        let mut stage = Stage::new(0, None);
+        stage.chance = Chance::of_choices(choices);
+        PANIC.set(Some(String::new()));
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| play(&mut stage)));
+        let said = PANIC.take().unwrap_or_default();
+        let walked = stage.chance.into_choices();
+        if outcome.is_err() {
+            return Err(format!("path {paths}, {walked:?}: {said}"));
+        }
+        paths += 1;
+        next = walked.and_then(Choices::next);
+    }
+    Ok(paths)
 }
 
 thread_local! {

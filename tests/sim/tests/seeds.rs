@@ -55,6 +55,20 @@ fn a_connection_has_one_process_whoever_dies() {
 }
 
 #[test]
+fn requests_are_answered_with_their_own_bytes_and_connections_end_whole() {
+    let tally = play("connections");
+    let endings = ["vanished clients", "dead children", "removed devices"];
+    assert_reached(&tally, &endings);
+    let moved = [
+        "answered requests",
+        "reads",
+        "writes",
+        "completions seen twice",
+    ];
+    assert_reached(&tally, &moved);
+}
+
+#[test]
 fn each_sabotage_is_noticed() {
     let mut unnoticed = Vec::new();
     for scenario in SCENARIOS {
@@ -80,9 +94,11 @@ fn each_sabotage_is_noticed() {
 #[test]
 fn a_seed_gives_the_same_run_again() {
     for scenario in SCENARIOS {
-        let (first, steps) = sim::replay(&scenario, 7, None);
-        let (second, again) = sim::replay(&scenario, 7, None);
-        assert!(!steps.is_empty());
-        assert_eq!((first, steps), (second, again), "{}", scenario.name);
+        for seed in 0..50 {
+            let (first, steps) = sim::replay(&scenario, seed, None);
+            let (second, again) = sim::replay(&scenario, seed, None);
+            assert!(!steps.is_empty());
+            assert_eq!((first, steps), (second, again), "{} {seed}", scenario.name);
+        }
     }
 }

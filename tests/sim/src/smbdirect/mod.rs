@@ -61,6 +61,8 @@ struct World<'a> {
     stage: &'a mut Stage,
     now: Timestamp,
     sides: [Side; 2],
+    /// Nothing is left to chance but the schedule.
+    is_small: bool,
     /// Both live on a single credit: then each message must be answered by a grant, and no silence
     /// follows. It is what two such sides cannot do without.
     never_silent: bool,
@@ -70,23 +72,51 @@ struct World<'a> {
 
 fn play(stage: &mut Stage) {
     let parameters = [parameters(&mut stage.chance), parameters(&mut stage.chance)];
-    let [active, passive] = parameters;
+    let busy = stage.chance.once_in(4);
+    let messages = [
+        messages(&mut stage.chance, busy),
+        messages(&mut stage.chance, busy),
+    ];
+    let vanishes = stage.chance.once_in(4);
+    let vanishing = vanishes.then(|| (stage.chance.below(400), stage.chance.index(2)));
+    play_with(stage, parameters, messages, vanishing, false);
+}
+
+/// The smallest connection in which credits can run out: so many on each side, and a message of two
+/// fragments to send. For `exhaust`: what is left to choice is the schedule.
+pub fn play_small(stage: &mut Stage, credits: [u16; 2]) {
+    let parameters = credits.map(|credits| Parameters {
+        receive_credit_max: credits,
+        send_credit_target: credits,
+        max_send_size: 128,
+        max_receive_size: 128,
+        max_outstanding_sends: 2,
+        ..Parameters::server()
+    });
+    play_with(stage, parameters, [vec![150], vec![150]], None, true);
+}
+
+fn play_with(
+    stage: &mut Stage,
+    [active, passive]: [Parameters; 2],
+    messages: [Vec<u32>; 2],
+    vanishing: Option<(u64, usize)>,
+    is_small: bool,
+) {
     let never_silent = active.receive_credit_max.min(passive.send_credit_target) == 1
         && passive.receive_credit_max.min(active.send_credit_target) == 1;
     let mut sides = [
         Side::new("client", Role::Active, active),
         Side::new("server", Role::Passive, passive),
     ];
-    let busy = stage.chance.once_in(4);
-    for side in &mut sides {
-        side.messages = messages(&mut stage.chance, busy);
+    for (side, messages) in sides.iter_mut().zip(messages) {
+        side.messages = messages;
     }
-    let vanishes = stage.chance.once_in(4);
-    let vanishing = vanishes.then(|| (stage.chance.below(400), stage.chance.index(2)));
     let mut world = World {
         stage,
         now: Timestamp::ZERO,
         sides,
+        is_small,
         never_silent,
         vanishing,
     };
@@ -160,7 +190,9 @@ impl World<'_> {
         }
         self.stage.tally.add("steps", steps);
         self.check_end();
-        self.keep_alive();
+        if !self.is_small {
+            self.keep_alive();
+        }
     }
 
     /// What can happen now. A driver that dozes does nothing, but it can wake.
@@ -208,7 +240,10 @@ impl World<'_> {
             }
             Step::Poll => {
                 let twice = self.stage.goes_wrong(Sabotage::ReportedTwice, 20);
-                let at_most = self.stage.chance.between(1, 8) as usize;
+                let at_most = match self.is_small {
+                    true => 1,
+                    false => self.stage.chance.between(1, 8) as usize,
+                };
                 for completion in side.queue_pair.poll(at_most) {
                     side.complete(now, completion.clone());
                     if twice && let Completion::Sent { number, .. } = completion {
@@ -218,6 +253,9 @@ impl World<'_> {
                 }
             }
             Step::Drive => {
+                if self.is_small {
+                    return side.drive(now, u16::MAX);
+                }
                 if self.stage.chance.once_in(8) {
                     note!("{now} {}: dozes", side.name);
                     side.dozes = true;
