@@ -369,6 +369,13 @@ impl<'a> World<'a> {
             connection.handle_disconnected(self.now, &mut self.shared);
         }
         connection.advance(self.now, &mut self.shared);
+        // The loop looks once more, if it likes, and arms before it sleeps.
+        if self.stage.chance.once_in(3) && connection.look(self.now, &mut self.shared) {
+            connection.advance(self.now, &mut self.shared);
+        }
+        while connection.arm(self.now, &mut self.shared) {
+            connection.advance(self.now, &mut self.shared);
+        }
         if let Some(socket) = connection.take_announcement() {
             note!("connection {index}: is announced");
             if let Some(child) = self.children.get_mut(&line.child) {

@@ -60,7 +60,8 @@ pub struct Queues {
     hidden: VecDeque<Completion>,
     hidden_receives: VecDeque<Completion>,
     visible: VecDeque<Completion>,
-    /// The end of a send wakes.
+    /// The next completion wakes; the next end of a send does.
+    armed: bool,
     sends_wake: bool,
     quiet: bool,
     /// The owner is to look at its completions.
@@ -168,7 +169,10 @@ impl Queues {
         if twice {
             self.visible.push_back(completion);
         }
-        self.wakes |= receive || self.sends_wake;
+        match receive {
+            true => self.wakes |= std::mem::take(&mut self.armed),
+            false => self.wakes |= self.sends_wake,
+        }
     }
 
     /// Everything queued is given back as flushed.
@@ -235,12 +239,23 @@ impl QueuePair {
         Ok(())
     }
 
-    pub fn poll(&mut self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
+    /// The wake-up was heard.
+    pub fn hear(&mut self) {
         let mut queues = self.queues();
         queues.wakes = false;
         queues.sends_wake = !queues.quiet;
-        queues.poll(into, |_| true);
+    }
+
+    pub fn reap(&mut self, into: &mut Vec<Completion>) -> Result<(), SystemError> {
+        self.queues().poll(into, |_| true);
         Ok(())
+    }
+
+    /// The next receive wakes; true if some completed before.
+    pub fn arm(&mut self) -> Result<bool, SystemError> {
+        let mut queues = self.queues();
+        let newly = !std::mem::replace(&mut queues.armed, true);
+        Ok(newly && !queues.visible.is_empty())
     }
 
     pub fn reap_sends_quietly(&mut self) {
