@@ -101,9 +101,7 @@ impl Served {
         note!("child of client {}: {request:?}", self.client);
         let memory = match request.kind {
             Kind::Echo => return self.reply(request, request.length, Vec::new()),
-            Kind::Write => self
-                .channel
-                .fetch(vec![descriptor(request)], request.length),
+            Kind::Write => self.channel.fetch(descriptors(request), request.length),
             Kind::Read => self.channel.payload(request.length),
         };
         self.tasks.push(Task { request, memory });
@@ -128,7 +126,7 @@ impl Served {
         let writes = vec![OutgoingPayload {
             payload,
             length: request.length,
-            descriptors: vec![descriptor(request)],
+            descriptors: descriptors(request),
         }];
         self.reply(request, 8, writes);
     }
@@ -144,11 +142,16 @@ impl Served {
     }
 }
 
-/// The request's memory: its number is the token.
-fn descriptor(request: Request) -> Descriptor {
-    Descriptor {
-        offset: 0.into(),
+/// The request's memory: its number is the token. It is named in up to 24 pieces, more than some
+/// devices take WRITEs at a time.
+fn descriptors(request: Request) -> Vec<Descriptor> {
+    let pieces = request.length.min(1 + request.message_length % 24);
+    let longest = request.length.div_ceil(pieces);
+    let starts = (0..request.length).step_by(longest as usize);
+    let piece = |start: u32| Descriptor {
+        offset: u64::from(start).into(),
         token: request.number.into(),
-        length: request.length.into(),
-    }
+        length: longest.min(request.length - start).into(),
+    };
+    starts.map(piece).collect()
 }

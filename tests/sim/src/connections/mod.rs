@@ -52,7 +52,7 @@ const STEP: Duration = Duration::from_micros(5);
 /// Leaps of the clock in which a connection makes no progress before it is said to hang.
 const LEAPS_AT_MOST: u32 = 60;
 /// So often everybody looks before time passes: what one says may have another say something.
-const LOOKS: u32 = 4;
+const LOOKS: u32 = 16;
 /// Nothing takes as long but a keepalive, which is no progress.
 const PATIENCE: Duration = Duration::from_secs(60);
 
