@@ -42,8 +42,8 @@ pub fn cases<E: Endpoint>() -> Vec<Case<E>> {
             "a message shorter than 20 bytes ends the connection", uncompleted),
         case("SmbdDataTransfer_NegativeParameter_DataOffset_Against8ByteAligned", "MS-SMBD 3.1.5.8",
             "a DataOffset that is no multiple of 8 ends the connection", |scene| {
-                ended(scene, SMALL, |pieces| pieces[0].data_offset = 23);
-                ended(scene, SMALL, |pieces| pieces[0].data_offset = 25);
+                ended(scene, SMALL, |pieces| pieces[0].place(23));
+                ended(scene, SMALL, |pieces| pieces[0].place(25));
             }),
         case("SmbdDataTransfer_NegativeParameter_DataOffset_AgainstMessageLength", "MS-SMBD 3.1.5.8",
             "payload that begins too late ends the connection", |scene| {

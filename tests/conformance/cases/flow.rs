@@ -156,11 +156,7 @@ fn other_port<E: Endpoint>(scene: &Scene<E>) {
 
 fn later(message: &[u8], offset: u32) -> Vec<Piece> {
     let mut pieces = Piece::cut(message, [SMALL]);
-    for piece in &mut pieces {
-        let more = (offset - piece.data_offset) as usize;
-        piece.tail.splice(0..0, std::iter::repeat_n(0x5a, more));
-        piece.data_offset = offset;
-    }
+    pieces.iter_mut().for_each(|piece| piece.place(offset));
     pieces
 }
 

@@ -47,6 +47,15 @@ impl Piece {
         }
     }
 
+    /// Puts the payload somewhere else, and says so.
+    pub fn place(&mut self, offset: u32) {
+        let padding = self.data_offset as usize - DataTransferHeader::SIZE;
+        let wanted = offset as usize - DataTransferHeader::SIZE;
+        let padded = std::iter::repeat_n(0x5a, wanted);
+        self.tail.splice(..padding, padded);
+        self.data_offset = offset;
+    }
+
     /// A message in pieces of these sizes, the last one as often as needed.
     pub fn cut(message: &[u8], sizes: impl IntoIterator<Item = usize>) -> Vec<Piece> {
         let mut pieces = Vec::new();
