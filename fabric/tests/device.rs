@@ -16,6 +16,8 @@ struct End {
     slab: Slab,
     channel: Rc<EventChannel>,
     disconnected: bool,
+    /// Private data of the request, or of the acceptance.
+    told: Box<[u8]>,
 }
 
 struct Pair {
@@ -47,6 +49,7 @@ fn end(channel: &Rc<EventChannel>, identifier: Identifier) -> End {
         domain,
         channel: channel.clone(),
         disconnected: false,
+        told: Box::default(),
     }
 }
 
@@ -73,14 +76,20 @@ impl Pair {
         identifier.resolve_address(server, 100).unwrap();
         identifier.resolve_route(100).unwrap();
         let active = end(&channel, identifier);
-        active.queue_pair.connect(depth, 4).unwrap();
+        active.queue_pair.connect(depth, 4, b"asked").unwrap();
         let request = passive_channel.next().unwrap().unwrap();
         assert_eq!(request.token, 7);
-        let CmEventKind::ConnectRequest { identifier, .. } = request.kind else {
+        let CmEventKind::ConnectRequest {
+            identifier,
+            private_data,
+            ..
+        } = request.kind
+        else {
             panic!("{request:?}");
         };
-        let passive = end(&passive_channel, identifier);
-        passive.queue_pair.accept(4, depth).unwrap();
+        let mut passive = end(&passive_channel, identifier);
+        passive.told = private_data;
+        passive.queue_pair.accept(4, depth, b"answered").unwrap();
         let mut pair = Pair {
             active,
             passive,
@@ -106,6 +115,11 @@ impl End {
     fn turn(&mut self, into: &mut Vec<Completion>) {
         while let Some(event) = self.channel.next().unwrap() {
             self.disconnected |= matches!(event.kind, CmEventKind::Disconnected);
+            if let CmEventKind::Established { private_data, .. } = event.kind
+                && !private_data.is_empty()
+            {
+                self.told = private_data;
+            }
         }
         self.queue_pair.poll(into).unwrap();
     }
@@ -144,6 +158,13 @@ fn failed(completions: &[Completion]) -> Vec<(u64, u32)> {
         _ => None,
     })
     .collect()
+}
+
+#[test]
+fn private_data_travels_with_the_request_and_with_its_acceptance() {
+    let pair = Pair::connected(1);
+    assert_eq!(&*pair.passive.told, b"asked");
+    assert_eq!(&*pair.active.told, b"answered");
 }
 
 #[test]

@@ -16,6 +16,11 @@ pub trait Endpoint: Sized + 'static {
 
     /// Connects and says nothing; a receive is posted.
     fn connect(server: SocketAddr) -> Result<Self, ClientError>;
+    /// Connects and says nothing but this private data; and what was answered so.
+    fn connect_saying(
+        server: SocketAddr,
+        private_data: &[u8],
+    ) -> Result<(Self, Vec<u8>), ClientError>;
     /// Connects as a good client does.
     fn connect_client(server: SocketAddr) -> Result<Self::Client, ClientError>;
     /// Posts more receives; answers how many.
@@ -39,6 +44,20 @@ macro_rules! endpoint {
 
             fn connect(server: SocketAddr) -> Result<Self, ClientError> {
                 persistently(|| $fabric::SmbDirect::connect(server, $fabric::Behaviour::silent()))
+            }
+
+            fn connect_saying(
+                server: SocketAddr,
+                private_data: &[u8],
+            ) -> Result<(Self, Vec<u8>), ClientError> {
+                let behaviour = $fabric::Behaviour {
+                    private_data: private_data.to_vec(),
+                    ..$fabric::Behaviour::silent()
+                };
+                let connect = || $fabric::SmbDirect::connect(server, behaviour.clone());
+                let endpoint = persistently(connect)?;
+                let answered = endpoint.answered().to_vec();
+                Ok((endpoint, answered))
             }
 
             fn connect_client(server: SocketAddr) -> Result<Self, ClientError> {

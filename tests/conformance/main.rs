@@ -63,8 +63,8 @@ fn on_fabric(filter: &[String], list: bool) -> ExitCode {
         let address: IpAddr = [10, 9, 0, 2 + host].into();
         fabric::rdma::Fabric::new(&path, &format!("client{host}"), address).enter();
     });
-    let rdma = SocketAddr::from(([10, 9, 0, 1], 445));
     play(&cases, Devices::Simulated, &enter, |settings| {
+        let rdma = SocketAddr::from(([10, 9, 0, 1], port(settings.iwarp)));
         let builder = Server::builder().on_fabric(folder.path());
         Scene::begin(Devices::Simulated, builder, settings, rdma)
     })
@@ -72,10 +72,9 @@ fn on_fabric(filter: &[String], list: bool) -> ExitCode {
 
 fn in_lab(filter: &[String]) -> ExitCode {
     let cases = chosen::<verbs::SmbDirect>(filter);
-    // MS-SMBD 2.1: another port on iWARP.
-    let (devices, port) = match std::env::var("LAB_RDMA").as_deref() {
-        Ok("rxe") => (Devices::Rxe, 445),
-        Ok("siw") => (Devices::Siw, 5445),
+    let devices = match std::env::var("LAB_RDMA").as_deref() {
+        Ok("rxe") => Devices::Rxe,
+        Ok("siw") => Devices::Siw,
         _ => {
             eprintln!("conformance: this runs in the lab's guest: './x conformance' boots one");
             return ExitCode::from(2);
@@ -83,10 +82,15 @@ fn in_lab(filter: &[String]) -> ExitCode {
     };
     // Each thread is a client's host of its own only on a simulated fabric.
     let enter: Enter = Arc::new(|_| {});
-    let rdma = SocketAddr::from(([10, 9, 0, 1], port));
+    let rdma = SocketAddr::from(([10, 9, 0, 1], port(devices == Devices::Siw)));
     play(&cases, devices, &enter, |settings| {
         Scene::begin(devices, Server::builder().in_lab(), settings, rdma)
     })
+}
+
+/// MS-SMBD 2.1: another port on iWARP.
+fn port(iwarp: bool) -> u16 {
+    if iwarp { 5445 } else { 445 }
 }
 
 fn play<E: Endpoint>(

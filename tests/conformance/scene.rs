@@ -167,7 +167,13 @@ impl<E: Endpoint> Scene<E> {
     /// As [`Scene::client`], of another dialect.
     #[track_caller]
     pub fn client_of(&self, terms: Terms, dialect: Dialect) -> WireClient<E> {
-        let line = Line::new(self.wire(terms));
+        self.client_on(self.wire(terms), dialect)
+    }
+
+    /// As [`Scene::client`], on a wire that is there.
+    #[track_caller]
+    pub fn client_on(&self, wire: Wire<E>, dialect: Dialect) -> WireClient<E> {
+        let line = Line::new(wire);
         let connection = Connection::negotiate(line.share(), Offer::only(dialect));
         let mut connection = connection.expect("NEGOTIATE");
         let credentials = Credentials::with_password(USER, "WORKGROUP", PASSWORD);

@@ -60,12 +60,15 @@ pub struct Settings {
     pub global: &'static [&'static str],
     /// Variables of its processes' environment.
     pub environment: &'static [(&'static str, &'static str)],
+    /// Its simulated device is an iWARP one, which is reached at another port.
+    pub iwarp: bool,
 }
 
 /// Nothing more.
 pub const PLAIN: Settings = Settings {
     global: &[],
     environment: &[],
+    iwarp: false,
 };
 
 type Play<E> = Box<dyn Fn(&Scene<E>) + Send + Sync>;

@@ -57,6 +57,8 @@ pub(super) struct Endpoint {
     output: Vec<u8>,
     /// RDMA READs: as many as we want to have outstanding, and as we serve.
     depths: (u8, u8),
+    /// What came with the request, or the acceptance.
+    private_data: Box<[u8]>,
     queues: Option<WorkQueues>,
     /// `Established` is kept back until a receive was handed out.
     established_held: bool,
@@ -81,6 +83,7 @@ impl Endpoint {
             input: Vec::new(),
             output: Vec::new(),
             depths: (0, 0),
+            private_data: Box::default(),
             queues: None,
             established_held: false,
         }
@@ -138,13 +141,14 @@ impl Endpoint {
     }
 
     /// The whole connection request, once.
-    pub(super) fn take_request(&mut self) -> Option<(u64, u8, u8)> {
+    pub(super) fn take_request(&mut self) -> Option<(u64, u8, u8, Box<[u8]>)> {
         if self.stage != Stage::Requested {
             return None;
         }
         let listener = self.came_to.take()?;
         // What the peer serves is what we may have outstanding, and the other way round.
-        Some((listener, self.depths.0, self.depths.1))
+        let private_data = std::mem::take(&mut self.private_data);
+        Some((listener, self.depths.0, self.depths.1, private_data))
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -173,7 +177,12 @@ impl Endpoint {
         self.report(CmEventKind::RouteResolved, 0);
     }
 
-    pub(super) fn connect(&mut self, initiator: u8, resources: u8) -> Result<(), SystemError> {
+    pub(super) fn connect(
+        &mut self,
+        initiator: u8,
+        resources: u8,
+        private_data: &[u8],
+    ) -> Result<(), SystemError> {
         let (Stage::New, Some(local), Some(peer)) = (self.stage, self.local, self.peer) else {
             return Err(refused("connect", libc::EINVAL));
         };
@@ -186,25 +195,32 @@ impl Endpoint {
             return Ok(());
         };
         self.use_socket(socket)?;
-        self.say(&Frame::Connect {
+        let frame = Frame::Connect {
             address: local,
             initiator_depth: initiator,
             responder_resources: resources,
-        });
+        };
+        encode(&frame, private_data, &mut self.output);
         self.flush();
         Ok(())
     }
 
-    pub(super) fn accept(&mut self, initiator: u8, resources: u8) -> Result<(), SystemError> {
+    pub(super) fn accept(
+        &mut self,
+        initiator: u8,
+        resources: u8,
+        private_data: &[u8],
+    ) -> Result<(), SystemError> {
         if self.stage != Stage::Requested {
             return Err(refused("accept a connection", libc::EINVAL));
         }
         self.stage = Stage::Accepted;
         self.queues()?.connect(initiator);
-        self.say(&Frame::Accept {
+        let frame = Frame::Accept {
             initiator_depth: initiator,
             responder_resources: resources,
-        });
+        };
+        encode(&frame, private_data, &mut self.output);
         self.pump();
         Ok(())
     }
@@ -317,6 +333,7 @@ impl Endpoint {
             ) => {
                 self.peer = Some(address);
                 self.depths = (responder_resources, initiator_depth);
+                self.private_data = data.into();
                 self.stage = Stage::Requested;
             }
             (
@@ -328,6 +345,7 @@ impl Endpoint {
             ) => {
                 let reads = self.depths.0.min(responder_resources);
                 self.depths = (responder_resources, initiator_depth);
+                self.private_data = data.into();
                 self.stage = Stage::Established;
                 if let Some(queues) = &mut self.queues {
                     queues.connect(reads);
@@ -448,6 +466,7 @@ impl Endpoint {
             CmEventKind::Established {
                 initiator_depth,
                 responder_resources,
+                private_data: self.private_data.clone(),
             },
             0,
         );

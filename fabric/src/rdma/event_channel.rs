@@ -33,6 +33,7 @@ enum Queued {
         listener: u64,
         initiator_depth: u8,
         responder_resources: u8,
+        private_data: Box<[u8]>,
     },
 }
 
@@ -61,6 +62,8 @@ pub enum CmEventKind {
         initiator_depth: u8,
         /// As in a request.
         responder_resources: u8,
+        /// What came with the acceptance.
+        private_data: Box<[u8]>,
     },
     /// The connection is over.
     Disconnected,
@@ -118,6 +121,7 @@ impl EventChannel {
                 listener,
                 initiator_depth,
                 responder_resources,
+                private_data,
             } => {
                 let fabric = endpoint.borrow().fabric.clone();
                 CmEvent {
@@ -127,7 +131,7 @@ impl EventChannel {
                         identifier: Identifier::of(endpoint, fabric, self),
                         initiator_depth,
                         responder_resources,
-                        private_data: Box::default(),
+                        private_data,
                     },
                 }
             }
@@ -151,12 +155,13 @@ impl EventChannel {
             endpoint.borrow_mut().pump();
             let request = endpoint.borrow_mut().take_request();
             match request {
-                Some((listener, initiator_depth, responder_resources)) => {
+                Some((listener, initiator_depth, responder_resources, private_data)) => {
                     self.events.borrow_mut().push_back(Queued::Request {
                         endpoint,
                         listener,
                         initiator_depth,
                         responder_resources,
+                        private_data,
                     });
                 }
                 None if endpoint.borrow().is_over() => {}

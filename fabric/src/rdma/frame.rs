@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 /// A frame's header. Requests of the send queue are answered one by one and in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Frame {
-    /// Active: asks for a connection.
+    /// Active: asks for a connection; the data is private.
     Connect {
         address: std::net::SocketAddr,
         initiator_depth: u8,
         responder_resources: u8,
     },
-    /// Passive: takes it.
+    /// Passive: takes it; the data is private.
     Accept {
         initiator_depth: u8,
         responder_resources: u8,

@@ -115,15 +115,25 @@ impl QueuePair {
     }
 
     /// Passive: accepts the connection request. Receives must be posted before.
-    pub fn accept(&self, initiator_depth: u8, resources: u8) -> Result<(), SystemError> {
+    pub fn accept(
+        &self,
+        initiator_depth: u8,
+        resources: u8,
+        private_data: &[u8],
+    ) -> Result<(), SystemError> {
         let mut endpoint = self.identifier.endpoint().borrow_mut();
-        endpoint.accept(initiator_depth, resources)
+        endpoint.accept(initiator_depth, resources, private_data)
     }
 
     /// Active: connects. Receives must be posted before.
-    pub fn connect(&self, initiator_depth: u8, resources: u8) -> Result<(), SystemError> {
+    pub fn connect(
+        &self,
+        initiator_depth: u8,
+        resources: u8,
+        private_data: &[u8],
+    ) -> Result<(), SystemError> {
         let mut endpoint = self.identifier.endpoint().borrow_mut();
-        endpoint.connect(initiator_depth, resources)
+        endpoint.connect(initiator_depth, resources, private_data)
     }
 
     /// Readable when completions may be waiting.

@@ -8,12 +8,13 @@ use std::time::Duration;
 use proto::control::ConnectionId;
 use proto::control::gateway::FromGateway;
 use proto::network::Network;
+use proto::smbdirect::{ReadDepths, RequestedReads};
 use proto::time::Timestamp;
 
 use super::connection::{Connection, NotAccepted};
 use super::ending::Ending;
 use super::{Entry, Gateway, GatewayError, SETTLE, UNSETTLED, kind, token};
-use crate::rdma::{CmEvent, CmEventKind, DeviceKey, Identifier};
+use crate::rdma::{CmEvent, CmEventKind, DeviceKey, Identifier, Transport};
 
 /// How often addresses and devices are looked at again, without any news of them.
 const RESCAN: Duration = Duration::from_secs(1);
@@ -39,8 +40,15 @@ impl Gateway {
                     identifier,
                     initiator_depth,
                     responder_resources,
-                    ..
-                } => self.accept(now, identifier, initiator_depth, responder_resources),
+                    private_data,
+                } => {
+                    // What the peer serves is what we may have outstanding, and the other way round.
+                    let told = ReadDepths {
+                        served: initiator_depth,
+                        outstanding: responder_resources,
+                    };
+                    self.accept(now, identifier, told, &private_data);
+                }
                 CmEventKind::DeviceRemoval | CmEventKind::AddressChanged => {
                     self.listeners.drop_listener(event.token);
                     self.unsettled_until = now.saturating_add(UNSETTLED);
@@ -77,7 +85,13 @@ impl Gateway {
         self.touch(index);
     }
 
-    fn accept(&mut self, now: Timestamp, identifier: Identifier, depth: u8, resources: u8) {
+    fn accept(
+        &mut self,
+        now: Timestamp,
+        identifier: Identifier,
+        told: ReadDepths,
+        private_data: &[u8],
+    ) {
         if let Err(why) = self.may_accept(&identifier) {
             self.refuse(now, identifier, &why);
             return;
@@ -88,6 +102,17 @@ impl Gateway {
         };
         let name = device.domain.device().name();
         let name = &*name;
+        let reads = match device.domain.device().transport() {
+            Transport::Iwarp => RequestedReads::of_iwarp(told, private_data),
+            Transport::InfiniBand => Ok(RequestedReads {
+                peer: told,
+                by_private_data: false,
+            }),
+        };
+        let reads = match reads {
+            Ok(reads) => reads,
+            Err(none) => return self.refuse(now, identifier, &none.to_string()),
+        };
         let number = ConnectionId(self.next_number);
         let limits = &self.shared.limits;
         let device_limits = device.limits;
@@ -100,8 +125,7 @@ impl Gateway {
             identifier,
             &domain,
             device_limits,
-            depth,
-            resources,
+            reads,
             limits,
             now,
         );

@@ -47,6 +47,8 @@ pub enum CmEventKind {
         initiator_depth: u8,
         /// As in a request.
         responder_resources: u8,
+        /// What came with the acceptance.
+        private_data: Box<[u8]>,
     },
     /// The connection is over.
     Disconnected,
@@ -111,25 +113,25 @@ impl EventChannel {
                 Some(id) => (*id.as_ptr()).context as u64,
                 None => 0,
             };
+            let private_data = || match NonNull::new(conn.private_data.cast_mut()) {
+                Some(data) => std::slice::from_raw_parts(
+                    data.as_ptr().cast::<u8>(),
+                    usize::from(conn.private_data_len),
+                )
+                .into(),
+                None => Box::default(),
+            };
             let mut subject = token(raw.id);
             let kind = match raw.event {
                 kind::RDMA_CM_EVENT_CONNECT_REQUEST => {
                     subject = token(raw.listen_id);
-                    let private_data = match NonNull::new(conn.private_data.cast_mut()) {
-                        Some(data) => std::slice::from_raw_parts(
-                            data.as_ptr().cast::<u8>(),
-                            usize::from(conn.private_data_len),
-                        ),
-                        None => &[],
-                    }
-                    .into();
                     let identifier = Identifier::received(self, raw.id);
                     identifier.set_token(0);
                     CmEventKind::ConnectRequest {
                         identifier,
                         initiator_depth: conn.initiator_depth,
                         responder_resources: conn.responder_resources,
-                        private_data,
+                        private_data: private_data(),
                     }
                 }
                 kind::RDMA_CM_EVENT_ADDR_RESOLVED => CmEventKind::AddressResolved,
@@ -137,6 +139,7 @@ impl EventChannel {
                 kind::RDMA_CM_EVENT_ESTABLISHED => CmEventKind::Established {
                     initiator_depth: conn.initiator_depth,
                     responder_resources: conn.responder_resources,
+                    private_data: private_data(),
                 },
                 kind::RDMA_CM_EVENT_DISCONNECTED => CmEventKind::Disconnected,
                 kind::RDMA_CM_EVENT_ADDR_ERROR => CmEventKind::Failed("address not resolved"),

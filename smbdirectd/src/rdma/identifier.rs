@@ -105,16 +105,26 @@ impl Identifier {
     }
 
     /// Active: connects the queue pair made on this identifier.
-    pub(super) fn connect(&self, initiator_depth: u8, resources: u8) -> Result<(), SystemError> {
-        let mut parameters = connection_parameters(initiator_depth, resources);
-        // SAFETY: the parameters name no private data and are copied by the call.
+    pub(super) fn connect(
+        &self,
+        initiator_depth: u8,
+        resources: u8,
+        private_data: &[u8],
+    ) -> Result<(), SystemError> {
+        let mut parameters = connection_parameters(initiator_depth, resources, private_data);
+        // SAFETY: the parameters and the private data they name are copied by the call.
         let answer = unsafe { rdma_connect(self.raw(), &mut parameters) };
         cm_result("connect", answer)
     }
 
     /// Passive: accepts, with the queue pair made on this identifier.
-    pub(super) fn accept(&self, initiator_depth: u8, resources: u8) -> Result<(), SystemError> {
-        let mut parameters = connection_parameters(initiator_depth, resources);
+    pub(super) fn accept(
+        &self,
+        initiator_depth: u8,
+        resources: u8,
+        private_data: &[u8],
+    ) -> Result<(), SystemError> {
+        let mut parameters = connection_parameters(initiator_depth, resources, private_data);
         // SAFETY: as in `connect`.
         let answer = unsafe { rdma_accept(self.raw(), &mut parameters) };
         cm_result("accept a connection", answer)
@@ -158,10 +168,19 @@ impl Drop for Identifier {
     }
 }
 
-fn connection_parameters(initiator_depth: u8, responder_resources: u8) -> rdma_conn_param {
+/// Valid as long as the private data, which is cut to what a connection manager carries at most.
+fn connection_parameters(
+    initiator_depth: u8,
+    responder_resources: u8,
+    private_data: &[u8],
+) -> rdma_conn_param {
+    let (data, length) = match u8::try_from(private_data.len()) {
+        Ok(0) => (ptr::null(), 0),
+        length => (private_data.as_ptr().cast(), length.unwrap_or(u8::MAX)),
+    };
     rdma_conn_param {
-        private_data: ptr::null(),
-        private_data_len: 0,
+        private_data: data,
+        private_data_len: length,
         responder_resources,
         initiator_depth,
         flow_control: 0,

@@ -293,13 +293,25 @@ impl QueuePair {
     }
 
     /// Passive: accepts the connection request. Receives must be posted before.
-    pub fn accept(&self, initiator_depth: u8, resources: u8) -> Result<(), SystemError> {
-        self.identifier().accept(initiator_depth, resources)
+    pub fn accept(
+        &self,
+        initiator_depth: u8,
+        resources: u8,
+        private_data: &[u8],
+    ) -> Result<(), SystemError> {
+        self.identifier()
+            .accept(initiator_depth, resources, private_data)
     }
 
     /// Active: connects. Receives must be posted before.
-    pub fn connect(&self, initiator_depth: u8, resources: u8) -> Result<(), SystemError> {
-        self.identifier().connect(initiator_depth, resources)
+    pub fn connect(
+        &self,
+        initiator_depth: u8,
+        resources: u8,
+        private_data: &[u8],
+    ) -> Result<(), SystemError> {
+        self.identifier()
+            .connect(initiator_depth, resources, private_data)
     }
 
     /// Readable when completions may be waiting.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use proto::smb2::{Channel, Command, MessageId};
+use proto::smb2::{Channel, Command, Dialect, MessageId};
 use proto::smbdirect::messages::{NegotiateRequest, NegotiateResponse, RESPONSE_REQUESTED};
 use tests::client::{ClientError, read_body};
 use tests::hazards::pattern;
@@ -12,7 +12,7 @@ use super::data_transfer::{arrives, ended};
 use crate::endpoint::Endpoint;
 use crate::scene::{Scene, WireClient};
 use crate::table::{Case, Devices, Group, Settings};
-use crate::wire::{BASIC, PROMPTLY, Piece, Terms};
+use crate::wire::{BASIC, PROMPTLY, Piece, Terms, Wire};
 
 const SMALL: usize = 500;
 const MODERATE: usize = 60_000;
@@ -26,6 +26,13 @@ const OVERTAKING: Settings = Settings {
     )],
     ..crate::table::PLAIN
 };
+/// The simulated device is an iWARP one.
+const IWARP: Settings = Settings {
+    environment: &[("SMBDIRECT_FABRIC_DEVICES", "simulated0=10.9.0.1/iwarp")],
+    iwarp: true,
+    ..crate::table::PLAIN
+};
+const NO_IWARP: &str = "soft-RoCE is no iWARP: the numbers are the connection manager's";
 const IN_ORDER: &str = "a soft device tells things in their order";
 
 #[rustfmt::skip]
@@ -45,6 +52,25 @@ pub fn cases<E: Endpoint>() -> Vec<Case<E>> {
             "a server says nothing before it was granted a credit", server_waits),
         case("Begin_OtherPort", "MS-SMBD 2.1",
             "445 is for InfiniBand and RoCE, 5445 for iWARP", other_port),
+        case("Begin_LegacyIwarp", "RFC 6581 1, 9",
+            "READ depths in private data, as old iWARP has them, are answered so", legacy_iwarp).with(&IWARP)
+            .without(Devices::Rxe, NO_IWARP),
+        case("Begin_LegacyIwarpWithoutReads", "RFC 6581 1, 9",
+            "an iWARP peer that allows no READ is refused", |scene| {
+                for data in [[0; 8], [0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 0, 0, 0, 0]] {
+                    assert!(E::connect_saying(scene.rdma, &data).is_err(), "{data:?}");
+                }
+            }).with(&IWARP).without(Devices::Rxe, NO_IWARP),
+        case("Begin_PrivateDataIgnored", "MS-SMBD 3.1.7.2",
+            "private data means nothing but with iWARP, and then only as two numbers", |scene| {
+                let of_no_meaning: &[u8] = match scene.devices {
+                    Devices::Siw => &[0; 24],
+                    Devices::Simulated | Devices::Rxe => &[0; 8],
+                };
+                let (endpoint, answered) = E::connect_saying(scene.rdma, of_no_meaning).expect("a connection");
+                assert!(answered.iter().all(|byte| *byte == 0), "{answered:?}");
+                Wire::negotiate(endpoint, Terms::BASIC).expect("SMB Direct's negotiation");
+            }),
         case("Fragments_AnnouncingLess", "MS-SMBD 3.1.5.8",
             "a fragment that announces less than is due ends the connection", |scene| {
                 ended(scene, MODERATE, |pieces| pieces[1].remaining -= 1);
@@ -152,6 +178,23 @@ fn other_port<E: Endpoint>(scene: &Scene<E>) {
     let mut other = scene.rdma;
     other.set_port(if scene.rdma.port() == 445 { 5445 } else { 445 });
     assert!(E::connect(other).is_err(), "somebody listens at {other}");
+}
+
+/// It serves four READs at a time and wants two: the server has no use for more than four, and serves one.
+fn legacy_iwarp<E: Endpoint>(scene: &Scene<E>) {
+    let asked = [0, 0, 0, 4, 0, 0, 0, 2];
+    let connected = E::connect_saying(scene.rdma, &asked);
+    let (endpoint, answered) = connected.expect("a connection");
+    assert_eq!(answered, [0, 0, 0, 1, 0, 0, 0, 4]);
+    let wire = Wire::negotiate(endpoint, Terms::BASIC).expect("SMB Direct's negotiation");
+    let mut client = scene.client_on(wire, Dialect::Smb302);
+    let (tree, file) = (client.tree, client.file);
+    let data = pattern(1 << 20, 8);
+    let written = client
+        .connection
+        .write_rdma(tree, file, 0, &data, Channel::RdmaV1, 16);
+    assert_eq!(written.expect("WRITE"), 1 << 20);
+    client.leave_with(&data);
 }
 
 fn later(message: &[u8], offset: u32) -> Vec<Piece> {

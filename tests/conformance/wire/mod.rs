@@ -82,7 +82,11 @@ pub struct Wire<E> {
 impl<E: Endpoint> Wire<E> {
     /// Connects and negotiates.
     pub fn connect(server: SocketAddr, terms: Terms) -> Result<Wire<E>, ClientError> {
-        let mut endpoint = E::connect(server)?;
+        Wire::negotiate(E::connect(server)?, terms)
+    }
+
+    /// Negotiates on a connection on which nothing was said.
+    pub fn negotiate(mut endpoint: E, terms: Terms) -> Result<Wire<E>, ClientError> {
         endpoint.send(&terms.request.encode())?;
         let answer = endpoint.receive(PATIENCE)?;
         let response = NegotiateResponse::decode(&answer).map_err(|short| {

@@ -201,7 +201,7 @@ impl Peer {
             .post_receives(&mut receive, wanted)
             .expect("post receives");
         self.machine.handle_posted(posted);
-        queue_pair.connect(1, 16).expect("connect");
+        queue_pair.connect(1, 16, &[]).expect("connect");
         let slots = Slab::new(&domain, SLOT * usize::from(SLOTS), Access::Local).expect("slots");
         let memory = Slab::new(&domain, MEMORY, Access::RemoteReadWrite).expect("memory");
         self.device = Some(OnDevice {

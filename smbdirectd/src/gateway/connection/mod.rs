@@ -22,7 +22,7 @@ use std::time::Duration;
 use proto::control::ConnectionId;
 use proto::control::gateway::GatewayTotals;
 use proto::relay::{CloseReason, Outcome, ToChild};
-use proto::smbdirect::{self, Role};
+use proto::smbdirect::{self, ReadDepths, RequestedReads, Role};
 use proto::time::Timestamp;
 use shm::SystemError;
 use shm::link::{Datagram, Link, SocketLink};
@@ -154,17 +154,12 @@ struct Moved {
 
 impl Connection {
     /// Makes everything the connection needs, posts the first receive and accepts.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one caller, each a different thing"
-    )]
     pub fn accept(
         number: ConnectionId,
         identifier: Identifier,
         domain: &Rc<ProtectionDomain>,
         device_limits: DeviceLimits,
-        peer_depth: u8,
-        peer_resources: u8,
+        reads: RequestedReads,
         limits: &Limits,
         now: Timestamp,
     ) -> Result<Connection, NotAccepted> {
@@ -204,9 +199,16 @@ impl Connection {
         receive.grow(domain, u32::from(limits.unattached_credits()) + 1)?;
         let mut machine = smbdirect::Connection::new(Role::Passive, parameters, now);
         machine.limit_receive_credits(limits.unattached_credits());
-        let own_depth = device_limits.max_initiator_depth.min(limits.max_reads);
-        let initiator_depth = agreed(own_depth, peer_depth);
-        let resources = agreed(device_limits.max_responder_resources.min(1), peer_resources);
+        let own_reads = ReadDepths {
+            served: device_limits.max_responder_resources.min(1),
+            outstanding: device_limits.max_initiator_depth.min(limits.max_reads),
+        };
+        let agreed = own_reads.agree(reads.peer);
+        let answer = agreed.encode();
+        let private_data: &[u8] = match reads.by_private_data {
+            true => &answer,
+            false => &[],
+        };
 
         let mut connection = Connection {
             queue_pair,
@@ -223,7 +225,7 @@ impl Connection {
             machine,
             send_queue: SendQueue::new(
                 limits.rdma_depth(&device_limits),
-                u32::from(initiator_depth),
+                u32::from(agreed.outstanding),
             ),
             operations: Operations::default(),
             inbound: Inbound::new(),
@@ -246,7 +248,9 @@ impl Connection {
             ended_at: None,
         };
         connection.post_receives()?;
-        connection.queue_pair.accept(initiator_depth, resources)?;
+        connection
+            .queue_pair
+            .accept(agreed.outstanding, agreed.served, private_data)?;
         Ok(connection)
     }
 
@@ -578,12 +582,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// What both sides can do: the smaller, where the peer said how much.
-fn agreed(own: u8, peer: u8) -> u8 {
-    let own = own.max(1);
-    if peer == 0 { own } else { own.min(peer) }
 }
 
 fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {

@@ -18,15 +18,15 @@ const BLOCK: u32 = 100_000;
 
 const SIGNING: Settings = Settings {
     global: &["server signing = mandatory"],
-    environment: &[],
+    ..crate::table::PLAIN
 };
 const ENCRYPTION: Settings = Settings {
     global: &["server smb encrypt = required"],
-    environment: &[],
+    ..crate::table::PLAIN
 };
 const OFF: Settings = Settings {
     global: &["rdma transform = no"],
-    environment: &[],
+    ..crate::table::PLAIN
 };
 
 #[rustfmt::skip]

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use proto::control::ConnectionId;
 use proto::control::gateway::{GatewaySettings, GatewayTotals};
+use proto::smbdirect::{ReadDepths, RequestedReads};
 use proto::time::Timestamp;
 use shm::link::Datagram;
 
@@ -194,8 +195,13 @@ impl<'a> World<'a> {
             Identifier::new(peer, &queues),
             domain,
             device_limits,
-            16,
-            16,
+            RequestedReads {
+                peer: ReadDepths {
+                    served: 16,
+                    outstanding: 16,
+                },
+                by_private_data: false,
+            },
             &self.shared.limits,
             self.now,
         )

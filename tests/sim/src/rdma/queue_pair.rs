@@ -235,7 +235,12 @@ impl QueuePair {
         &self.identifier
     }
 
-    pub fn accept(&self, _initiator_depth: u8, _resources: u8) -> Result<(), SystemError> {
+    pub fn accept(
+        &self,
+        _initiator_depth: u8,
+        _resources: u8,
+        _private_data: &[u8],
+    ) -> Result<(), SystemError> {
         Ok(())
     }
 

@@ -15,6 +15,8 @@ pub struct Behaviour {
     pub answers_keepalive: bool,
     /// RDMA READs of the server's it serves at a time.
     pub reads_served: u8,
+    /// What it says beside its connection request.
+    pub private_data: Vec<u8>,
 }
 
 impl Default for Behaviour {
@@ -24,6 +26,7 @@ impl Default for Behaviour {
             negotiates: true,
             answers_keepalive: true,
             reads_served: 16,
+            private_data: Vec::new(),
         }
     }
 }

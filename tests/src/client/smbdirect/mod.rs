@@ -53,6 +53,8 @@ pub struct SmbDirect {
     partial: Vec<u8>,
     inbox: VecDeque<Vec<u8>>,
     over: Option<String>,
+    /// Private data of the acceptance.
+    answered: Box<[u8]>,
 }
 
 /// Bytes given to the machine as one message.
@@ -67,9 +69,12 @@ impl SmbDirect {
     /// Connects, and negotiates unless the behaviour says otherwise.
     pub fn connect(server: SocketAddr, behaviour: Behaviour) -> Result<SmbDirect, ClientError> {
         let mut client = SmbDirect::ask(server, behaviour)?;
-        await_event(&client.channel, "the server's acceptance", |kind| {
+        let accepted = await_event(&client.channel, "the server's acceptance", |kind| {
             matches!(kind, CmEventKind::Established { .. })
         })?;
+        if let CmEventKind::Established { private_data, .. } = accepted {
+            client.answered = private_data;
+        }
         if client.behaviour.negotiates {
             client.machine.handle_established(client.now());
             client.drive_until(PATIENCE, |client| {
@@ -97,7 +102,10 @@ impl SmbDirect {
         let mut client = SmbDirect::on_device(channel, identifier, behaviour)?;
         client.post_receives()?;
         let reads = client.behaviour.reads_served;
-        client.queue_pair.connect(1, reads).map_err(local)?;
+        client
+            .queue_pair
+            .connect(1, reads, &client.behaviour.private_data)
+            .map_err(local)?;
         Ok(client)
     }
 
@@ -140,6 +148,7 @@ impl SmbDirect {
             partial: Vec::new(),
             inbox: VecDeque::new(),
             over: None,
+            answered: Box::default(),
         })
     }
 
@@ -193,6 +202,11 @@ impl SmbDirect {
 
     /// Is gone without a word: queue pair and memory are destroyed, nothing is disconnected.
     pub fn vanish(self) {}
+
+    /// What the server said beside its acceptance.
+    pub fn answered(&self) -> &[u8] {
+        &self.answered
+    }
 
     /// Why the connection is over, once it is.
     pub fn over(&self) -> Option<&str> {
@@ -470,12 +484,12 @@ fn await_event(
     channel: &Rc<EventChannel>,
     what: &str,
     wanted: impl Fn(&CmEventKind) -> bool,
-) -> Result<(), ClientError> {
+) -> Result<CmEventKind, ClientError> {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(event) = channel.next().map_err(local)? {
             if wanted(&event.kind) {
-                return Ok(());
+                return Ok(event.kind);
             }
             let (kind, status) = (event.kind, event.status);
             return Err(ClientError::Local(format!(
