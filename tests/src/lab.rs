@@ -59,6 +59,24 @@ pub enum RdmaKind {
 pub struct Guest;
 
 impl Guest {
+    /// For a script of `tests/lab` that starts our server: it finds both daemons by `$SMBDIRECT_BIN_DIR`. `None` after
+    /// the test was reported as skipped.
+    pub fn of_our_server(script: &str) -> Option<GuestBuilder> {
+        let smbd = match binary("smbdirectd").and_then(|_| binary("smbd")) {
+            Ok(smbd) => smbd,
+            Err(LabError::Skip(reason)) => {
+                skip::report(&reason);
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let folder = smbd.parent().expect("a file is in a folder");
+        let guest = Guest::builder()
+            .script_file(lab_folder().join(script))
+            .environment("SMBDIRECT_BIN_DIR", folder.display().to_string());
+        Some(guest)
+    }
+
     pub fn builder() -> GuestBuilder {
         GuestBuilder {
             script: Script::Text(String::new()),

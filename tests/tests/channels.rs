@@ -4,23 +4,11 @@
 
 use std::time::Duration;
 
-use tests::lab::{Guest, LabError, binary, lab_folder, skip};
+use tests::lab::Guest;
 
 /// Plays these ways of losing a channel; the script's last line, or `None` where it can't run.
 fn pulled(ways: &[&str]) -> Option<String> {
-    let daemons = binary("smbdirectd").and_then(|_| binary("smbd"));
-    let smbd = match daemons {
-        Ok(smbd) => smbd,
-        Err(LabError::Skip(reason)) => {
-            skip::report(&reason);
-            return None;
-        }
-        Err(error) => panic!("{error}"),
-    };
-    let folder = smbd.parent().expect("a file is in a folder");
-    let mut guest = Guest::builder()
-        .script_file(lab_folder().join("channels.sh"))
-        .environment("SMBDIRECT_BIN_DIR", folder.display().to_string())
+    let mut guest = Guest::of_our_server("channels.sh")?
         .links(2)
         .time_limit(Duration::from_secs(240));
     for way in ways {

@@ -12,19 +12,13 @@ const FILE_MIB: u64 = 32;
 
 #[test]
 fn files_move_both_ways_by_rdma_and_the_wire_decodes() {
-    let daemons = binary("smbdirectd").and_then(|_| binary("smbd"));
-    let smbd = match daemons {
-        Ok(smbd) => smbd,
-        Err(LabError::Skip(reason)) => return skip::report(&reason),
-        Err(error) => panic!("{error}"),
+    let Some(guest) = Guest::of_our_server("demo.sh") else {
+        return;
     };
-    let binaries = smbd.parent().expect("a folder").display().to_string();
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the workspace");
-    let Some(outcome) = Guest::builder()
-        .script_file(lab_folder().join("demo.sh"))
-        .environment("SMBDIRECT_BIN_DIR", binaries)
+    let Some(outcome) = guest
         .environment("DEMO_TREE", tree.display().to_string())
         .environment("DEMO_MIB", FILE_MIB.to_string())
         .capture(true)

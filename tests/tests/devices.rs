@@ -1,25 +1,18 @@
 //! RDMA devices as they are: what comes, goes and changes while a client's connection on another device must stay.
 //! tests/lab/devices.sh has the scenarios; each is a guest of its own.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use tests::lab::{Guest, binary, lab_folder, skip};
+use tests::lab::Guest;
 
 #[track_caller]
 fn play(scenario: &str) {
-    let folder: PathBuf = match (binary("smbd"), binary("smbdirectd")) {
-        (Ok(smbd), Ok(_)) => smbd.parent().expect("a folder").to_owned(),
-        (Err(error), _) | (_, Err(error)) => {
-            skip::report(&error.to_string());
-            return;
-        }
+    let Some(guest) = Guest::of_our_server("devices.sh") else {
+        return;
     };
-    let guest = Guest::builder()
-        .script_file(lab_folder().join("devices.sh"))
+    let guest = guest
         .argument(scenario)
         .links(2)
-        .environment("SMBDIRECT_BIN_DIR", folder.display().to_string())
         .time_limit(Duration::from_secs(120));
     if let Some(outcome) = guest.run_or_skip() {
         outcome.assert_succeeded();

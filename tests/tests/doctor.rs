@@ -1,25 +1,16 @@
 //! `smbdirectd doctor` and `smbdirectd status` of a real server, in the lab's guest: tests/lab/doctor.sh says what
 //! is taken from it. What each reason follows from is tested without a device in `smbdirectd/src/doctor/tests.rs`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use tests::lab::{Guest, RdmaKind, binary, lab_folder, skip};
+use tests::lab::{Guest, RdmaKind};
 
 #[track_caller]
 fn play(script: &str, devices: RdmaKind, expected: &str) {
-    let folder: PathBuf = match (binary("smbd"), binary("smbdirectd")) {
-        (Ok(smbd), Ok(_)) => smbd.parent().expect("a folder").to_owned(),
-        (Err(error), _) | (_, Err(error)) => {
-            skip::report(&error.to_string());
-            return;
-        }
+    let Some(guest) = Guest::of_our_server(script) else {
+        return;
     };
-    let guest = Guest::builder()
-        .script_file(lab_folder().join(script))
-        .rdma(devices)
-        .environment("SMBDIRECT_BIN_DIR", folder.display().to_string())
-        .time_limit(Duration::from_secs(150));
+    let guest = guest.rdma(devices).time_limit(Duration::from_secs(150));
     if let Some(outcome) = guest.run_or_skip() {
         outcome.assert_succeeded();
         println!("{}", outcome.output);

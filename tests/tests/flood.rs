@@ -3,20 +3,14 @@
 
 use std::time::Duration;
 
-use tests::lab::{Guest, LabError, binary, lab_folder, skip};
+use tests::lab::Guest;
 
 #[test]
 fn a_flood_of_connections_without_a_user_costs_a_client_at_work_no_error_and_little_memory() {
-    let daemons = binary("smbdirectd").and_then(|_| binary("smbd"));
-    let smbd = match daemons {
-        Ok(smbd) => smbd,
-        Err(LabError::Skip(reason)) => return skip::report(&reason),
-        Err(error) => panic!("{error}"),
+    let Some(guest) = Guest::of_our_server("flood.sh") else {
+        return;
     };
-    let folder = smbd.parent().expect("a file is in a folder");
-    let guest = Guest::builder()
-        .script_file(lab_folder().join("flood.sh"))
-        .environment("SMBDIRECT_BIN_DIR", folder.display().to_string())
+    let guest = guest
         .environment("FLOOD_HELD", "60")
         .environment("FLOOD_SECONDS", "1")
         .time_limit(Duration::from_secs(120));

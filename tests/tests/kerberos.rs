@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use proto::smb2::NtStatus;
 use tests::client::{ClientError, Connection, Offer, Tcp};
-use tests::lab::{Guest, LabError, binary, lab_folder, skip};
+use tests::lab::{Guest, LabError, skip};
 use tests::realm::{HOST, REALM, Realm};
 use tests::server::{OTHER_USER, PASSWORD, Server, ServerBuilder, USER};
 
@@ -305,10 +305,8 @@ fn a_session_ends_with_its_ticket() {
 /// The kernel's client, over TCP and SMB Direct, in the lab.
 #[test]
 fn the_kernels_client_mounts_by_ticket() {
-    let smbd = match binary("smbdirectd").and_then(|_| binary("smbd")) {
-        Ok(smbd) => smbd,
-        Err(LabError::Skip(reason)) => return skip::report(&reason),
-        Err(error) => panic!("{error}"),
+    let Some(guest) = Guest::of_our_server("kerberos.sh") else {
+        return;
     };
     for program in [
         "/usr/sbin/krb5kdc",
@@ -319,12 +317,9 @@ fn the_kernels_client_mounts_by_ticket() {
             return skip::report(&format!("there is no {program}; run ./x setup"));
         }
     }
-    let binaries = smbd.parent().expect("a folder").display().to_string();
-    let outcome = Guest::builder()
-        .script_file(lab_folder().join("kerberos.sh"))
-        .environment("SMBDIRECT_BIN_DIR", binaries)
-        .run_or_skip();
-    let Some(outcome) = outcome else { return };
+    let Some(outcome) = guest.run_or_skip() else {
+        return;
+    };
     outcome.assert_succeeded();
     assert!(
         outcome.output.contains("kerberos: ok mounts=12"),

@@ -3,23 +3,11 @@
 
 use std::time::Duration;
 
-use tests::lab::{Guest, LabError, RdmaKind, binary, lab_folder, skip};
+use tests::lab::{Guest, RdmaKind};
 
 /// Plays these cases; the script's last line, or `None` where it can't run.
 fn played(kind: RdmaKind, cases: &[&str]) -> Option<String> {
-    let daemons = binary("smbdirectd").and_then(|_| binary("smbd"));
-    let smbd = match daemons {
-        Ok(smbd) => smbd,
-        Err(LabError::Skip(reason)) => {
-            skip::report(&reason);
-            return None;
-        }
-        Err(error) => panic!("{error}"),
-    };
-    let folder = smbd.parent().expect("a file is in a folder");
-    let mut guest = Guest::builder()
-        .script_file(lab_folder().join("loss.sh"))
-        .environment("SMBDIRECT_BIN_DIR", folder.display().to_string())
+    let mut guest = Guest::of_our_server("loss.sh")?
         .environment("LOSS_SECONDS", "2")
         .rdma(kind)
         .time_limit(Duration::from_secs(200));

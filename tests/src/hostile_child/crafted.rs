@@ -88,6 +88,21 @@ fn reply<'a>(writes: Vec<PayloadWrite<'a>>, body: Body<'static>) -> ToGateway<'a
     }
 }
 
+/// Has 4 KiB moved to these buffers of the client, and from them.
+fn move_both_ways(hostile: &mut Hostile, descriptors: &[Descriptor]) {
+    let range = hostile.range(0, 4096);
+    let write = PayloadWrite {
+        source: range,
+        descriptors,
+    };
+    hostile.say(&reply(vec![write], INLINE));
+    hostile.say(&ToGateway::ReadPayload {
+        operation: OperationId(1),
+        target: range,
+        descriptors,
+    });
+}
+
 /// Bytes of the region that are not the child's to name, in every record that names bytes.
 fn ranges() -> Vec<Attack> {
     let payload = 128 << 20;
@@ -430,16 +445,7 @@ fn counts() -> Vec<Attack> {
                     other => one.token = other.into(),
                 }
                 let list = [one];
-                let write = PayloadWrite {
-                    source: hostile.range(0, 4096),
-                    descriptors: &list,
-                };
-                hostile.say(&reply(vec![write], INLINE));
-                hostile.say(&ToGateway::ReadPayload {
-                    operation: OperationId(1),
-                    target: hostile.range(0, 4096),
-                    descriptors: &list,
-                });
+                move_both_ways(hostile, &list);
                 2
             },
         ));
@@ -559,16 +565,7 @@ fn regions() -> Vec<Attack> {
                 fallocate(&memfd, punch, 0, 1 << 28).expect("nobody has sealed it yet");
                 hostile.send(&mapped(), &[]);
                 let whole = [hostile.exposed(0, 4096)];
-                let write = PayloadWrite {
-                    source: hostile.range(0, 4096),
-                    descriptors: &whole,
-                };
-                hostile.say(&reply(vec![write], INLINE));
-                hostile.say(&ToGateway::ReadPayload {
-                    operation: OperationId(1),
-                    target: hostile.range(0, 4096),
-                    descriptors: &whole,
-                });
+                move_both_ways(hostile, &whole);
                 3
             },
         ),
