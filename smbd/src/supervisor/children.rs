@@ -10,6 +10,7 @@ use proto::control::ChildId;
 use proto::control::child::{FromChild, ToChild};
 use proto::network::Network;
 
+use super::NewConnection;
 use crate::messaging::ControlLink;
 
 /// Children in all.
@@ -32,6 +33,8 @@ pub struct Child {
     pub zygote: u64,
     /// Where its first connection comes from.
     pub peer: IpAddr,
+    /// What it is forked for, until the zygote has forked it: should that one die, the next one gets it.
+    pub first: Option<NewConnection>,
     newcomer: bool,
 }
 
@@ -89,6 +92,7 @@ impl Children {
                 pid: None,
                 zygote,
                 peer,
+                first: None,
                 newcomer: true,
             },
         );

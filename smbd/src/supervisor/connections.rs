@@ -121,6 +121,7 @@ impl Supervisor {
         if let Some(record) = self.children.find(child) {
             self.poll
                 .add(&record.link, CHILD + child.0, Interest::Read)?;
+            record.first = new.try_clone();
         }
         self.unsent.insert(child);
         // Without a broker the other end is closed here; the next one gets a new link.
@@ -144,6 +145,10 @@ impl Supervisor {
         if event.writable {
             self.unsent.insert(child);
         }
+        self.hear_child(child);
+    }
+
+    fn hear_child(&mut self, child: ChildId) {
         let Some(record) = self.children.find(child).filter(|record| record.linked) else {
             return;
         };
@@ -200,8 +205,10 @@ impl Supervisor {
         link.send(&SupervisorToBroker::Start);
     }
 
-    /// Children the last zygote was to fork and has not told of. One that was forked all the
-    /// same finds its link closed and ends.
+    /// Children the last zygote, which is reaped, was to fork and has not told of. Where nobody holds
+    /// the other end of a child's link the order was never carried out, and the next zygote gets it.
+    /// One that was forked all the same has perhaps read from its connection: it finds its link closed
+    /// and ends.
     pub(super) fn forget_unborn(&mut self) {
         let unborn: Vec<ChildId> = self
             .children
@@ -210,11 +217,19 @@ impl Supervisor {
             .map(|(child, _)| child)
             .collect();
         for child in unborn {
-            tracing::warn!(
-                child = child.0,
-                "the zygote died before it forked this child; its client has to connect again"
-            );
+            self.hear_child(child);
+            let record = self.children.find(child);
+            let first = record
+                .filter(|record| !record.linked)
+                .and_then(|record| record.first.take());
             self.forget_child(child);
+            match first {
+                Some(first) => self.enqueue(first),
+                None => tracing::warn!(
+                    child = child.0,
+                    "the zygote died as it forked this child; its client has to connect again"
+                ),
+            }
         }
     }
 

@@ -97,11 +97,24 @@ pub struct Supervisor {
     stopping: Option<Instant>,
 }
 
-struct NewConnection {
+/// A connection that needs a child.
+pub struct NewConnection {
     connection: OwnedFd,
     kind: ConnectionKind,
     preface: Vec<u8>,
     peer: IpAddr,
+}
+
+impl NewConnection {
+    /// The same connection by another descriptor; None where there is no room for one.
+    fn try_clone(&self) -> Option<NewConnection> {
+        Some(NewConnection {
+            connection: self.connection.try_clone().ok()?,
+            kind: self.kind,
+            preface: self.preface.clone(),
+            peer: self.peer,
+        })
+    }
 }
 
 /// Refused connections, so that the log has one line for many.
@@ -368,6 +381,7 @@ impl Supervisor {
                 FromZygote::Forked { child, pid } => {
                     if let Some(record) = self.children.find(child) {
                         record.pid = Some(pid);
+                        record.first = None;
                     }
                 }
                 FromZygote::ForkFailed { child, errno } => {

@@ -144,8 +144,8 @@ impl Step {
     /// it, and nobody has promised the client anything.
     fn must_be_served(self, victim: Victim) -> bool {
         match victim {
-            // Its children, told of or not yet: ARCHITECTURE.md, "Who dies".
-            Victim::Zygote => !matches!(self, Step::Ordered | Step::Forked),
+            // Its children, told of or not yet: ARCHITECTURE.md, "Who dies". What it never forked, the next one does.
+            Victim::Zygote => self != Step::Forked,
             Victim::Broker => true,
             Victim::Gateway => false,
             Victim::Owner => self <= Step::Passed,
