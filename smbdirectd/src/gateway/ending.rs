@@ -23,6 +23,16 @@ impl Ending {
         Ending::ordinary(CloseReason::PeerDisconnected)
     }
 
+    /// The client went away in the middle of this.
+    pub fn left_during(what: &str) -> Ending {
+        Ending {
+            reason: CloseReason::PeerDisconnected,
+            detail: format!(
+                "the client left during {what} and did not say why: it may have refused that access to its memory, or failed; see its own log"
+            ),
+        }
+    }
+
     /// Why, in words: the detail, or what an ordinary end means.
     pub fn sentence(&self) -> &str {
         if !self.detail.is_empty() {

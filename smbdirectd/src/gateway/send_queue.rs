@@ -63,6 +63,11 @@ impl Purpose {
     fn is_read(self) -> bool {
         matches!(self, Purpose::Read { .. })
     }
+
+    /// It moves a payload.
+    pub fn is_rdma(self) -> bool {
+        matches!(self, Purpose::Read { .. } | Purpose::Write { .. })
+    }
 }
 
 /// Work requests posted and not retired, oldest first; `None` was retired ahead of an older one.
@@ -106,6 +111,12 @@ impl SendQueue {
     /// An RDMA READ is posted and not retired.
     pub fn has_read(&self) -> bool {
         self.reads > 0
+    }
+
+    /// The oldest WRITE or READ that is not retired.
+    pub fn oldest_rdma(&self) -> Option<Purpose> {
+        let mut posted = self.posted.iter().flatten();
+        posted.find(|purpose| purpose.is_rdma()).copied()
     }
 
     /// WRITEs and READs posted at most.

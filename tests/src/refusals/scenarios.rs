@@ -80,7 +80,7 @@ fn descriptors<C: RdmaClient>(stage: &mut Stage<C>) {
     for (what, falsify) in ended {
         for command in [Command::Read, Command::Write] {
             let what = format!("{what}, {command:?}");
-            stage.refused(&what, "the client gave memory it does not allow", |stage| {
+            stage.denied_by_client(&what, |stage| {
                 let mut client = stage.client();
                 let memory = fill(&mut client);
                 let descriptors = falsify(&mut client, memory);

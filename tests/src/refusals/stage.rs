@@ -140,6 +140,25 @@ impl<C: RdmaClient> Stage<C> {
         self.tried(what, "the connection's end", names, attempt);
     }
 
+    /// As [`Stage::refused`] for an access to the client's memory that its device refuses: that refusal
+    /// and the end of a client that hears of it too race, and a line names the access whichever is first.
+    #[track_caller]
+    pub fn denied_by_client(&mut self, what: &str, attempt: impl FnOnce(&Self)) {
+        let names = |line: &str| {
+            let access = [
+                "an RDMA WRITE (the client's READ) of",
+                "an RDMA READ (the client's WRITE) of",
+            ];
+            let why = [
+                "the client gave memory it does not allow",
+                "the client left during",
+            ];
+            access.iter().any(|part| line.contains(part))
+                && why.iter().any(|part| line.contains(part))
+        };
+        self.tried(what, "the access", names, attempt);
+    }
+
     #[track_caller]
     fn tried(
         &mut self,

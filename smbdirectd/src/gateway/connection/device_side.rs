@@ -107,7 +107,7 @@ impl Connection {
                 self.receive.release(buffer);
                 // The peer's disconnect flushes before the connection manager tells.
                 return match self.stage {
-                    Stage::Open => Err(Ending::disconnected()),
+                    Stage::Open => Err(self.departure(None)),
                     _ => Ok(()),
                 };
             }
@@ -169,6 +169,7 @@ impl Connection {
         self.reap_by = None;
         let mut sends = 0;
         let mut failed = None;
+        let mut flushed = None;
         while let Some((number, purpose)) = self.send_queue.retire(completion.id) {
             // Requests before the one named succeeded, whatever became of it.
             let done = number < completion.id || completion.status == Status::Success;
@@ -176,6 +177,9 @@ impl Connection {
                 && !done
             {
                 failed = Some(Ending::failed_request(&what(purpose), status, name));
+            }
+            if !done && purpose.is_rdma() {
+                flushed.get_or_insert(purpose);
             }
             let key = match purpose {
                 Purpose::Send { slot, reply } => {
@@ -231,9 +235,18 @@ impl Connection {
         match (failed, completion.status, self.stage) {
             (Some(ending), ..) => Err(ending),
             (None, Status::Flushed, Stage::Open | Stage::Finishing { .. }) => {
-                Err(Ending::disconnected())
+                Err(self.departure(flushed))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The client is gone; what it did not wait for, if a payload was being moved: what was `flushed`, or
+    /// else what is posted still. A device that has the client's refusal may not have told of it yet.
+    pub(super) fn departure(&self, flushed: Option<Purpose>) -> Ending {
+        match flushed.or_else(|| self.send_queue.oldest_rdma()) {
+            Some(purpose) => Ending::left_during(&what(purpose)),
+            None => Ending::disconnected(),
         }
     }
 
@@ -458,9 +471,9 @@ fn what(purpose: Purpose) -> String {
     match purpose {
         Purpose::Send { .. } => "a SEND".into(),
         Purpose::Write { remote, .. } => {
-            format!("an RDMA WRITE (the client's READ) of {remote},")
+            format!("an RDMA WRITE (the client's READ) of {remote}")
         }
-        Purpose::Read { remote, .. } => format!("an RDMA READ (the client's WRITE) of {remote},"),
+        Purpose::Read { remote, .. } => format!("an RDMA READ (the client's WRITE) of {remote}"),
         Purpose::Marker => "the last request".into(),
     }
 }

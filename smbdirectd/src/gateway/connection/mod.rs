@@ -342,7 +342,7 @@ impl Connection {
         self.peer_gone = true;
         // What it sent before it left is still delivered.
         self.handle_completions(now, shared);
-        self.end(now, Ending::disconnected());
+        self.end(now, self.departure(None));
     }
 
     /// Its device is being removed, and does nothing with anybody's memory any more: it gives no
