@@ -10,3 +10,4 @@ pub mod lab;
 pub mod realm;
 pub mod refusals;
 pub mod server;
+pub mod wire;

@@ -7,6 +7,7 @@ mod meaning;
 use std::time::Duration;
 
 use tests::lab::{Guest, GuestBuilder, LabError, Outcome, binary, skip};
+use tests::wire::Comparison;
 
 /// Plays it between two hosts with one link, or reports the test as skipped.
 #[track_caller]
@@ -27,21 +28,40 @@ pub fn play_on_links(links: u8, scenario: &str) {
 /// As [`play`], with a recording of the wire, in which nothing may be malformed.
 #[track_caller]
 pub fn play_recorded(scenario: &str) {
-    let Some(outcome) = guest(scenario).and_then(|guest| guest.capture(true).run_or_skip()) else {
-        return;
-    };
+    if let Some(outcome) = record(scenario) {
+        meaning::check(&outcome);
+    }
+}
+
+/// The same, for who looks at the recording. `None` after the test was reported as skipped.
+#[track_caller]
+pub fn record(scenario: &str) -> Option<Outcome> {
+    let outcome = guest(scenario)?.capture(true).run_or_skip()?;
     check(scenario, &outcome);
-    match outcome.wire(1) {
-        Ok(wire) => {
-            println!("{wire:?}");
-            assert_eq!(wire.malformed, 0, "{wire:?}");
-            assert!(
-                wire.smb_direct > 0 && wire.smb2 > wire.smb_direct / 10,
-                "{wire:?}"
-            );
-            meaning::check(&outcome);
+    let wire = or_skip(outcome.wire(1))?;
+    println!("{wire:?}");
+    assert_eq!(wire.malformed, 0, "{wire:?}");
+    assert!(
+        wire.smb_direct > 0 && wire.smb2 > wire.smb_direct / 10,
+        "{wire:?}"
+    );
+    Some(outcome)
+}
+
+/// What tshark shows of the first link, beside our own decoders.
+#[track_caller]
+pub fn compare(outcome: &Outcome) -> Option<Comparison> {
+    or_skip(tests::wire::compare(&outcome.file("wire-1.pcap")))
+}
+
+#[track_caller]
+fn or_skip<T>(result: Result<T, LabError>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(LabError::Skip(reason)) => {
+            skip::report(&reason);
+            None
         }
-        Err(LabError::Skip(reason)) => skip::report(&reason),
         Err(error) => panic!("{error}"),
     }
 }

@@ -6,6 +6,7 @@
 mod copies;
 mod deaths;
 mod interfaces;
+mod windows;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("interfaces", interfaces::answers_follow_every_change),
     ("copies", copies::payload_is_not_copied),
+    ("windows-flow", windows::copies_as_windows_does),
 ];
 
 fn main() -> ExitCode {
