@@ -135,6 +135,9 @@ pub struct Listeners {
     port_override: Option<u16>,
     listeners: HashMap<IpAddr, Listener>,
     devices: HashMap<DeviceKey, Rc<DeviceEntry>>,
+    /// Every device an address was ever found to belong to, wanted or not: it is open from then on,
+    /// until it is removed.
+    opened: HashMap<DeviceKey, Rc<Device>>,
     /// Addresses of devices that are not listened on.
     unheard: HashMap<IpAddr, UnheardAddress>,
     new_devices: Vec<Rc<DeviceEntry>>,
@@ -158,6 +161,7 @@ impl Listeners {
             port_override,
             listeners: HashMap::new(),
             devices: HashMap::new(),
+            opened: HashMap::new(),
             unheard: HashMap::new(),
             new_devices: Vec::new(),
             dropped: false,
@@ -241,12 +245,11 @@ impl Listeners {
             }
         };
         found.changed = std::mem::take(&mut self.dropped);
-        let absent = self.devices.iter();
-        let absent = absent.filter(|(_, device)| !device.domain.device().is_present());
+        let absent = self.opened.iter();
+        let absent = absent.filter(|(_, device)| !device.is_present());
         found.removed = absent.map(|(key, _)| *key).collect();
         for key in &found.removed {
-            self.forget_device(*key);
-            found.changed = true;
+            found.changed |= self.forget_device(*key);
         }
         for device in self.devices.values() {
             found.changed |= device.refresh();
@@ -302,7 +305,7 @@ impl Listeners {
 
     /// Listens on an address if it belongs to a device that is wanted.
     fn listen(&mut self, local: Local) -> Result<Outcome, SystemError> {
-        let device = match Device::of_address(&self.channel, local.address, 0) {
+        let device = match self.device_of(local.address) {
             Ok(device) => device,
             Err(error) if is_no_device(&error) => return Ok(Outcome::NoDevice),
             Err(error) => return Err(error),
@@ -345,17 +348,33 @@ impl Listeners {
         Ok(Outcome::Listening)
     }
 
+    /// The one kept of all that are made of the same device's addresses.
+    fn device_of(&mut self, address: IpAddr) -> Result<Rc<Device>, SystemError> {
+        let found = Device::of_address(&self.channel, address, 0)?;
+        let kept = self.opened.entry(found.key()).or_insert(found);
+        Ok(kept.clone())
+    }
+
     /// Devices that came into use since the last call.
     pub fn take_new_devices(&mut self) -> Vec<Rc<DeviceEntry>> {
         std::mem::take(&mut self.new_devices)
     }
 
-    fn forget_device(&mut self, key: DeviceKey) {
+    /// What is left of a device that is being removed goes, its last trace once no connection uses
+    /// it; true if it was in use.
+    fn forget_device(&mut self, key: DeviceKey) -> bool {
         self.listeners.retain(|_, listener| listener.key != key);
-        if let Some(device) = self.devices.remove(&key) {
-            let name = device.domain.device().name();
-            tracing::info!(device = &*name, "the device is being removed");
+        let was_in_use = self.devices.remove(&key).is_some();
+        if let Some(device) = self.opened.get(&key) {
+            if was_in_use {
+                tracing::info!(device = &*device.name(), "the device is being removed");
+            }
+            device.abandon();
+            if Rc::strong_count(device) == 1 {
+                self.opened.remove(&key);
+            }
         }
+        was_in_use
     }
 
     fn forget_unused(&mut self, key: DeviceKey) {

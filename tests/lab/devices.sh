@@ -3,6 +3,8 @@
 # server while a client has the share mounted over another device. Its connection must stay the one it was, and work.
 #
 #   come-and-go   a device is removed, added, renamed; one takes the name that is free again
+#   iwarp         siw's removal waits until nobody has the device open: idle, in use, without an address, the last one
+#                 (client and server are one host then: cifs.ko reaches a siw device in its own namespace alone)
 #   address       an address goes and comes; an IPv6 address is mounted
 #   vlan          a VLAN on a device's interface is mounted         bridge   a device on a bridge is
 #   bond          a device on a bond is; skipped where the kernel has none
@@ -16,7 +18,13 @@ set -uo pipefail
 . "$LAB/hosts.sh"
 
 config=/run/devices/smb.conf
-other=veth-s2
+case $LAB_RDMA in
+siw)
+	server() { "$@"; }
+	near=10.9.0.2 near_device=rdma_c1 other=veth-c2
+	;;
+*) near=10.9.0.1 near_device=rdma_s1 other=veth-s2 ;;
+esac
 
 fail() {
 	echo "devices: failed: $*"
@@ -73,16 +81,25 @@ try() {
 # keep: the share is mounted over the first link; kept checks that its connection is the same one, and works.
 keep() {
 	mkdir -p /mnt/a
-	expect_listens 10.9.0.1 rdma_s1
-	mount -t cifs //10.9.0.1/share /mnt/a -o vers=3.1.1,rdma,cache=none,username=load,password=load-word || fail "mount"
+	expect_listens $near $near_device
+	mount -t cifs //$near/share /mnt/a -o vers=3.1.1,rdma,cache=none,username=load,password=load-word || fail "mount"
 	use /mnt/a
-	kept=$(on rdma_s1)
-	[ "$kept" != '[]' ] || fail "no connection on rdma_s1"
+	kept=$(on $near_device)
+	[ "$kept" != '[]' ] || fail "no connection on $near_device"
 }
 kept() {
 	use /mnt/a
-	[ "$(on rdma_s1)" = "$kept" ] || fail "the connection on rdma_s1 is another: $(on rdma_s1), it was $kept"
+	[ "$(on $near_device)" = "$kept" ] || fail "the connection on $near_device is another: $(on $near_device), it was $kept"
 }
+
+# remove DEVICE WHEN: its removal ends soon. One that does not can't be killed either, so it is only watched.
+remove() {
+	server rdma link delete "$1" &
+	local removal=$!
+	wait_until 10 ended $removal || fail "the removal of $1 $2 does not end"
+	wait $removal || fail "can't remove $1 $2"
+}
+ended() { [ ! -e "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
 
 # join: the server's and the client's ends of something new know each other's hardware address.
 join() {
@@ -96,7 +113,7 @@ join() {
 come_and_go() {
 	expect_listens 10.9.1.1 rdma_s2
 	try 10.9.1.1 rdma_s2
-	server rdma link delete rdma_s2 || fail "can't remove the device"
+	remove rdma_s2 "that nobody uses"
 	expect_silent 10.9.1.1
 	kept
 	server rdma link add rdma_s2 type rxe netdev veth-s2
@@ -107,7 +124,7 @@ come_and_go() {
 	mkdir -p /mnt/b
 	mount -t cifs //10.9.1.1/share /mnt/b -o vers=3.1.1,rdma,nosharesock,soft,username=load,password=load-word || fail "mount"
 	[ "$(on rdma_s2)" != '[]' ] || fail "no connection on rdma_s2"
-	timeout 20 ip netns exec server rdma link delete rdma_s2 || fail "the removal of a device in use does not end"
+	remove rdma_s2 "in use"
 	wait_until 10 none_on rdma_s2 || fail "its connections do not end"
 	status | jq -e '.gateway.ended | any(.[]; .device == "rdma_s2" and (.message | test("removed|failed|device|disconnected")))' >/dev/null ||
 		fail "nothing says why"
@@ -131,6 +148,37 @@ come_and_go() {
 	expect_listens 10.9.0.1 first
 	use /mnt/a
 	[ "$(on first)" = "$kept" ] || fail "the renamed device lost its connection"
+}
+
+iwarp() {
+	expect_listens 10.9.1.2 rdma_c2
+	remove rdma_c2 "that nobody uses"
+	expect_silent 10.9.1.2
+	kept
+	rdma link add rdma_c2 type siw netdev $other
+	expect_listens 10.9.1.2 rdma_c2
+	try 10.9.1.2 rdma_c2
+	mkdir -p /mnt/b
+	mount -t cifs //10.9.1.2/share /mnt/b -o vers=3.1.1,rdma,nosharesock,soft,username=load,password=load-word || fail "mount"
+	[ "$(on rdma_c2)" != '[]' ] || fail "no connection on rdma_c2"
+	remove rdma_c2 "in use"
+	wait_until 10 none_on rdma_c2 || fail "its connections do not end"
+	umount -l /mnt/b
+	kept
+	# Known to the server, but not listened on.
+	rdma link add rdma_c2 type siw netdev $other
+	expect_listens 10.9.1.2 rdma_c2
+	ip address del 10.9.1.2/24 dev $other
+	expect_silent 10.9.1.2
+	remove rdma_c2 "without an address"
+	kept
+	umount -l /mnt/a
+	remove $near_device "that is the last"
+	expect_silent $near
+	rdma link add $near_device type siw netdev veth-c1
+	expect_listens $near $near_device
+	try $near $near_device
+	wait_until 10 none_on $near_device || fail "connections are left"
 }
 
 address() {

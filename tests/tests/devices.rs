@@ -3,16 +3,22 @@
 
 use std::time::Duration;
 
-use tests::lab::Guest;
+use tests::lab::{Guest, RdmaKind};
 
 #[track_caller]
 fn play(scenario: &str) {
+    play_on(RdmaKind::Rxe, scenario);
+}
+
+#[track_caller]
+fn play_on(kind: RdmaKind, scenario: &str) {
     let Some(guest) = Guest::of_our_server("devices.sh") else {
         return;
     };
     let guest = guest
         .argument(scenario)
         .links(2)
+        .rdma(kind)
         .time_limit(Duration::from_secs(120));
     if let Some(outcome) = guest.run_or_skip() {
         outcome.assert_succeeded();
@@ -24,6 +30,11 @@ fn play(scenario: &str) {
 #[test]
 fn devices_are_removed_added_and_renamed_beside_a_connection() {
     play("come-and-go");
+}
+
+#[test]
+fn an_iwarp_device_is_let_go_of_when_it_is_removed() {
+    play_on(RdmaKind::Siw, "iwarp");
 }
 
 #[test]

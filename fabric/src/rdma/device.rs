@@ -120,6 +120,9 @@ impl Device {
         true
     }
 
+    /// Nothing of it is open.
+    pub fn abandon(&self) {}
+
     /// Its identity: a simulated device has one address.
     pub fn key(&self) -> DeviceKey {
         DeviceKey(self.address)

@@ -251,6 +251,10 @@ impl Gateway {
         };
         self.rescan_at = now.saturating_add(pause);
         let found = self.listeners.rescan();
+        if !found.removed.is_empty() {
+            // Its removal may wait until it is let go of, which its connections do first.
+            self.rescan_at = now.saturating_add(SETTLE);
+        }
         self.end_connections_on(now, &found.removed);
         for text in found.problems {
             tracing::warn!("{text}");

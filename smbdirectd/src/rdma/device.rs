@@ -1,11 +1,12 @@
 //! A device and a protection domain on it. The context belongs to librdmacm, which keeps it as
-//! long as an identifier is bound to the device: each [`Device`] keeps one for that.
+//! long as an identifier is bound to the device, and longer: each [`Device`] keeps one for that, and
+//! closes a removed device's descriptors itself.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_int};
 use std::mem::{self, MaybeUninit};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -13,6 +14,7 @@ use rdma_sys::{
     ___ibv_query_port, ibv_ack_async_event, ibv_alloc_pd, ibv_async_event, ibv_context,
     ibv_dealloc_pd, ibv_get_async_event, ibv_pd, ibv_query_device, ibv_transport_type,
 };
+use rustix::fs::{Mode, OFlags};
 use rustix::io::ioctl_fionbio;
 use shm::SystemError;
 
@@ -85,6 +87,8 @@ pub struct Device {
     node: String,
     name: RefCell<Rc<str>>,
     transport: Transport,
+    /// It is being removed, and nobody will use it again once this goes.
+    abandoned: Cell<bool>,
 }
 
 /// Memory regions and queue pairs of one domain may be used together, others never.
@@ -147,6 +151,7 @@ impl Device {
             node,
             name: RefCell::new(name.as_str().into()),
             transport,
+            abandoned: Cell::new(false),
         };
         device.refresh_name();
         Ok(device)
@@ -174,6 +179,13 @@ impl Device {
         std::path::Path::new("/sys/class/infiniband_verbs")
             .join(&self.node)
             .exists()
+    }
+
+    /// It is being removed: when the last reference to this goes, and with it whatever there is of
+    /// the device, its descriptors are closed. Of all that were made of its addresses, this must be
+    /// the only one in use.
+    pub fn abandon(&self) {
+        self.abandoned.set(true);
     }
 
     /// Its identity as long as it is in use.
@@ -304,6 +316,29 @@ impl ProtectionDomain {
     /// The device it is on.
     pub fn device(&self) -> &Rc<Device> {
         &self.device
+    }
+}
+
+impl Drop for Device {
+    /// librdmacm keeps the context of a device that is gone, open, until another device comes, and a
+    /// driver that cannot take its device back from those who have it open (siw) waits for them. So
+    /// something inert takes the place of both descriptors; librdmacm may close that at its leisure.
+    fn drop(&mut self) {
+        if !self.abandoned.get() {
+            return;
+        }
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let Ok(inert) = rustix::fs::open(c"/dev/null", flags, Mode::empty()) else {
+            return;
+        };
+        // SAFETY: the anchor, which drops after this, keeps the context live, and so its descriptors
+        // are the ones it was opened with. Domains, and through them queue pairs and registrations,
+        // keep the device: none is left. dup3 closes what it replaces, in one step.
+        unsafe {
+            for descriptor in [(*self.context()).async_fd, (*self.context()).cmd_fd] {
+                libc::dup3(inert.as_raw_fd(), descriptor, libc::O_CLOEXEC);
+            }
+        }
     }
 }
 
