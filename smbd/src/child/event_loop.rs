@@ -11,9 +11,9 @@ use futures::executor::LocalPool;
 use shm::SystemError;
 
 use super::passes::Passes;
+use super::patience::{Patience, Progress};
 use super::{Child, ChildStart, ServerIdentity, Timers};
 use crate::channel::ChannelError;
-use crate::config::Global;
 use crate::dispatch;
 use crate::handlers::oplock_break;
 use crate::messaging::{Broker, Supervisor, SupervisorEvent};
@@ -30,12 +30,6 @@ const SUPERVISOR: u64 = 2;
 /// Connections' tokens are their numbers above this.
 const FIRST_CONNECTION: u64 = 16;
 
-/// A first NEGOTIATE must be whole by then.
-const NEGOTIATE_LIMIT: Duration = Duration::from_secs(5);
-/// A session must be authenticated by then.
-const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(45);
-/// A message that began must be whole by then, or, from an authenticated client, go on arriving.
-const PARTIAL_LIMIT: Duration = Duration::from_secs(10);
 /// What an ended connection still owes must be gone by then.
 const CLOSING_LIMIT: Duration = Duration::from_secs(5);
 /// A loop that has had nothing to do for this long gives memory back.
@@ -61,9 +55,8 @@ pub(super) struct EventLoop {
 /// A connection in the set.
 struct Served {
     connection: Rc<Connection>,
-    since: Instant,
-    /// When something last arrived; `heard_from` says that something has since the last turn.
-    last_heard: Instant,
+    patience: Patience,
+    /// Something has arrived since the last turn.
     heard_from: bool,
     interest: Interest,
     unsent: bool,
@@ -282,8 +275,7 @@ impl EventLoop {
             token,
             Served {
                 connection: Rc::clone(connection),
-                since: now,
-                last_heard: now,
+                patience: Patience::begin(now, self.child.config.global.deadtime),
                 heard_from: false,
                 interest: Interest::Read,
                 unsent: false,
@@ -339,13 +331,15 @@ impl EventLoop {
         };
         let connection = Rc::clone(&served.connection);
         let channel = &connection.channel;
-        let deadtime = deadtime(&self.child.config.global);
-        if std::mem::take(&mut served.heard_from)
-            || (served.is_silent(now, deadtime) && has_opens(&self.child, &connection))
+        let progress = served.progress();
+        let silent = served.patience.is_silent(now, progress);
+        if std::mem::take(&mut served.heard_from) || (silent && has_opens(&self.child, &connection))
         {
-            served.last_heard = now;
+            served.patience.heard(now);
         }
-        if let Some(limit) = served.exceeded(now, deadtime) {
+        if served.ending_since.is_none()
+            && let Some(limit) = served.patience.exceeded(now, progress)
+        {
             connection.end(limit);
         }
         let flushed = match connection.is_handed_over() {
@@ -439,11 +433,7 @@ impl EventLoop {
         if unread || !self.child.transfers.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadtime = deadtime(&self.child.config.global);
-        let limits = self
-            .served
-            .values()
-            .filter_map(|served| served.next_limit(deadtime));
+        let limits = self.served.values().filter_map(Served::next_limit);
         let idle = self.served.is_empty().then(|| now + Duration::from_secs(1));
         let relaxes = self
             .active_since_relaxed
@@ -459,55 +449,20 @@ impl EventLoop {
 }
 
 impl Served {
+    fn progress(&self) -> Progress {
+        Progress {
+            negotiating: self.connection.negotiating.get(),
+            authenticated: self.connection.is_authenticated(),
+            partial_since: self.connection.channel.partial_since(),
+        }
+    }
+
     /// The next time at which a limit may be exceeded.
-    fn next_limit(&self, deadtime: Option<Duration>) -> Option<Instant> {
-        if let Some(since) = self.ending_since {
-            return Some(since + CLOSING_LIMIT + Duration::from_millis(1));
+    fn next_limit(&self) -> Option<Instant> {
+        match self.ending_since {
+            Some(since) => Some(since + CLOSING_LIMIT + Duration::from_millis(1)),
+            None => self.patience.next_limit(self.progress()),
         }
-        let limits = self.limits(deadtime).into_iter().flatten();
-        limits.map(|(at, _)| at).min()
-    }
-
-    /// Whether nothing has arrived for `deadtime` minutes on a connection somebody has logged on over.
-    fn is_silent(&self, now: Instant, deadtime: Option<Duration>) -> bool {
-        deadtime.is_some_and(|limit| now.duration_since(self.last_heard) >= limit)
-            && self.connection.is_authenticated()
-    }
-
-    /// What limit this connection has exceeded.
-    fn exceeded(&self, now: Instant, deadtime: Option<Duration>) -> Option<&'static str> {
-        if self.ending_since.is_some() {
-            return None;
-        }
-        self.limits(deadtime)
-            .into_iter()
-            .flatten()
-            .find(|(at, _)| *at <= now)
-            .map(|(_, what)| what)
-    }
-
-    fn limits(&self, deadtime: Option<Duration>) -> [Option<(Instant, &'static str)>; 4] {
-        let connection = &self.connection;
-        let negotiating = !connection.negotiating.get();
-        let partial = connection.channel.partial_since();
-        [
-            negotiating.then(|| (self.since + NEGOTIATE_LIMIT, "no NEGOTIATE within 5 s")),
-            (!connection.is_authenticated()).then(|| {
-                (
-                    self.since + AUTHENTICATION_LIMIT,
-                    "no session authenticated within 45 s",
-                )
-            }),
-            partial.map(|since| (since + PARTIAL_LIMIT, "a message not whole within 10 s")),
-            deadtime
-                .filter(|_| connection.is_authenticated())
-                .map(|limit| {
-                    (
-                        self.last_heard + limit,
-                        "nothing heard for `deadtime` minutes, and no file is open",
-                    )
-                }),
-        ]
     }
 
     /// One line per connection, saying why it ended.
@@ -520,17 +475,11 @@ impl Served {
             peer = %connection.channel.peer(),
             transport = ?connection.channel.transport(),
             connection = connection.id,
-            seconds = self.since.elapsed().as_secs(),
+            seconds = self.patience.age(Instant::now()).as_secs(),
             reason = connection.ended().unwrap_or("closed by the other end"),
             "connection ended"
         );
     }
-}
-
-/// `deadtime`, unless it is 0.
-fn deadtime(global: &Global) -> Option<Duration> {
-    let minutes = u64::from(global.deadtime);
-    (minutes > 0).then(|| Duration::from_secs(minutes * 60))
 }
 
 /// Whether a session of this connection has a file open.
@@ -557,20 +506,5 @@ fn watch(
     match outcome {
         Ok(()) => *known = Some(wanted),
         Err(error) => tracing::error!(%error, "a control link can't be waited for"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_deadtime_of_zero_is_none() {
-        let with = |deadtime| Global {
-            deadtime,
-            ..Global::default()
-        };
-        assert_eq!(deadtime(&with(0)), None);
-        assert_eq!(deadtime(&with(2)), Some(Duration::from_secs(120)));
     }
 }

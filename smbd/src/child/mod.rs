@@ -8,6 +8,7 @@ mod connections;
 mod event_loop;
 mod identity;
 pub mod passes;
+mod patience;
 mod timers;
 
 use std::cell::{Cell, RefCell};
