@@ -5,6 +5,9 @@
 #
 #   SMBDIRECT_BIN_DIR   our daemons   KSMBD_TOOLS  where ksmbd's are   BENCH_SECONDS  of a job (2)   BENCH_ROUNDS (3)
 #   BENCH_JOBS  keys of the jobs to run, and then without the devices' own figures (all)
+#   BENCH_ECHOES  to be timed a round (2000)
+#
+# Then the project's own client takes the place of the kernel's, which can't sign payload: 'echo' and 'payload'.
 #
 # Writes $LAB_RESULTS/figures, which rdma.sh reads: lines 'SERVER KEY VALUE', or 'SERVER skipped|failed REASON'.
 set -uo pipefail
@@ -137,7 +140,7 @@ job() {
 jobs() {
 	local key unit rw block depth
 	while read -r key unit rw block depth <&3; do
-		[[ " ${BENCH_JOBS:-$key} " != *" $key "* ]] || job "$key" "$unit" "$rw" "$block" "$depth" || return
+		! wants "$key" || job "$key" "$unit" "$rw" "$block" "$depth" || return
 	done 3<<-END
 		seq_write mib write 4m 1
 		seq_read mib read 4m 1
@@ -192,6 +195,38 @@ wire() {
 	figure "wire skipped $program printed no figure in $try tries"
 }
 
+# -- the project's own client --------------------------------------------------------------------------------------
+
+wants() { [[ " ${BENCH_JOBS:-$1} " == *" $1 "* ]]; }
+
+# bench_client WHAT OPTION…: its lines are figures of this server.
+bench_client() {
+	local output=$work/bench-client
+	client "$SMBDIRECT_BIN_DIR/bench_client" "$@" --address $address:445 --user bench --password bench-word --share share \
+		>$output 2>>"$LAB_RESULTS/bench.log" || return
+	sed "s/^/$server /" $output >>"$figures"
+}
+
+# ksmbd knows no RDMA transform, and serves the ways it has.
+measure_by_own_client() {
+	local ways=unsigned
+	server=$1
+	rm -f $share/*
+	ours=''
+	"start_$server" || {
+		"stop_$server"
+		return
+	}
+	[ "$server" = peer ] || ways=unsigned,signed-transform,signed-inline
+	if wants echo; then
+		bench_client echo --count "${BENCH_ECHOES:-2000}" || failed "$server" "no ECHO over SMB Direct; bench.log says why"
+	fi
+	if wants payload; then
+		bench_client payload --ways $ways || failed "$server" "no payload over SMB Direct; bench.log says why"
+	fi
+	"stop_$server"
+}
+
 waits_for_peer() { [ -n "$(ss -Hltn 'sport = 18515')" ]; }
 
 prepare
@@ -201,5 +236,8 @@ prepare
 }
 for ((round = 0; round < ${BENCH_ROUNDS:-3}; round++)); do
 	for which in ${BENCH_SERVERS:-ours peer}; do measure "$which"; done
+done
+for ((round = 0; round < ${BENCH_ROUNDS:-3}; round++)); do
+	for which in ${BENCH_SERVERS:-ours peer}; do measure_by_own_client "$which"; done
 done
 exit 0

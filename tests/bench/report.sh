@@ -1,36 +1,47 @@
 # report.sh: what the benchmarks source to keep their figures, print them as a table, and put it into the page.
 # Figures are lines 'SERVER KEY VALUE'; a server or part that could not run has 'SERVER skipped|failed REASON'. Of several
-# values for a key the largest counts, so that a disturbed round harms neither side.
-# A benchmark describes its rows as 'KEY|LABEL|UNIT|KEY OF A REFERENCE'.
+# values for a key the best counts, so that a disturbed round harms neither side: the largest, of times and memory the least.
+# A benchmark describes its rows as 'KEY|LABEL|UNIT|KEY OF A REFERENCE|KEY OF THE PEER', the last where it is another.
 # shellcheck shell=bash
 
 figure() { echo "$*" >>"$figures"; }
 
-# all FILE OF ROWS PEER: the table as it is printed, ours, the peer's, the ratio, and the reference if rows name one.
+# best_figures ROWS: the one that counts of each server's values for a key.
+best_figures() {
+	awk '
+		FNR == NR { split($0, row, "|"); small[row[1]] = row[3] == "us" || row[3] == "KiB"; next }
+		$2 == "skipped" || $2 == "failed" { next }
+		{ name = $1 " " $2; value = $3 + 0 }
+		!(name in best) || (small[$2] ? value < best[name] : value > best[name]) { best[name] = value }
+		END { for (name in best) print name, best[name] }
+	' "$1" "$figures"
+}
+
+# print_table ROWS PEER [OURS [REFERENCE]]: ours, the peer's, the ratio, and the reference if rows name one.
 print_table() {
-	awk -v peer="$2" -v ours="${3:-ours}" -v reference="${4:-}" '
+	best_figures "$1" | awk -v peer="$2" -v ours="${3:-ours}" -v reference="${4:-}" '
 		function shown(value) { return value == "" ? "-" : value >= 100 ? sprintf("%.0f", value) : sprintf("%.2f", value) }
-		BEGIN { FS = " " }
-		FNR == NR { if ($2 != "skipped" && $2 != "failed" && (!(($1, $2) in best) || $3 > best[$1, $2])) best[$1, $2] = $3 + 0; next }
+		FNR == NR { best[$1, $2] = $3; next }
 		FNR == 1 { printf "| %-44s | %-12s | %10s | %10s | %6s |", "", "unit", ours, peer, "ratio"
 			printf reference == "" ? "\n" : " %12s |\n", reference
 			printf "|%s|%s|%s:|%s:|%s:|", dashes(46), dashes(14), dashes(11), dashes(11), dashes(7)
 			printf reference == "" ? "\n" : "%s:|\n", dashes(13) }
-		{ split($0, row, "|"); mine = best["ours", row[1]]; theirs = best["peer", row[1]]
+		{ split($0, row, "|"); mine = best["ours", row[1]]; theirs = best["peer", row[5] == "" ? row[1] : row[5]]
 		  ratio = mine != "" && theirs > 0 ? sprintf("%.2f", mine / theirs) : "-"
 		  printf "| %-44s | %-12s | %10s | %10s | %6s |", row[2], row[3], shown(mine), shown(theirs), ratio
 		  printf reference == "" ? "\n" : " %12s |\n", row[4] == "" ? "" : shown(best["wire", row[4]]) }
 		function dashes(count,   line) { while (count-- > 0) line = line "-"; return line }
-	' "$figures" "$1"
+	' - "$1"
 }
 
 # print_ratios NAME ROWS: the last line, each key that both servers have a figure for.
 print_ratios() {
-	awk -v name="$1" '
-		FNR == NR { if ($2 != "skipped" && $2 != "failed" && (!(($1, $2) in best) || $3 > best[$1, $2])) best[$1, $2] = $3 + 0; next }
-		{ split($0, row, "|"); if (best["ours", row[1]] != "" && best["peer", row[1]] > 0) line = line " " row[1] "=" sprintf("%.2f", best["ours", row[1]] / best["peer", row[1]]) }
+	best_figures "$2" | awk -v name="$1" '
+		FNR == NR { best[$1, $2] = $3; next }
+		{ split($0, row, "|"); mine = best["ours", row[1]]; theirs = best["peer", row[5] == "" ? row[1] : row[5]]
+		  if (mine != "" && theirs > 0) line = line " " row[1] "=" sprintf("%.2f", mine / theirs) }
 		END { print "bench " name ":" line }
-	' "$figures" "$2"
+	' - "$2"
 }
 
 # Parts without figures, each reason once.

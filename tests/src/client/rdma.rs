@@ -28,6 +28,13 @@ pub trait RdmaTransport {
     fn expose(&mut self, contents: &[u8], access: Access) -> Result<ExposedMemory, ClientError>;
     /// A copy of what the buffer holds now.
     fn contents(&mut self, memory: ExposedMemory) -> Result<Vec<u8>, ClientError>;
+    /// As [`RdmaTransport::contents`], its first bytes into memory the caller has already.
+    fn copy_out(&mut self, memory: ExposedMemory, into: &mut [u8]) -> Result<(), ClientError> {
+        let contents = self.contents(memory)?;
+        let there = contents.get(..into.len());
+        into.copy_from_slice(there.ok_or_else(|| ClientError::Local("too short".into()))?);
+        Ok(())
+    }
     /// Deregisters it; true if the server had already invalidated the token.
     fn withdraw(&mut self, memory: ExposedMemory) -> Result<bool, ClientError>;
 }

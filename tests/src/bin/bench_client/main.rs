@@ -1,25 +1,31 @@
-//! What the benchmarks measure with: a client of one running server, and the relay alone. Prints a line `KEY VALUE` for
+//! What the benchmarks measure with: a client of one running server, over TCP or SMB Direct, and the relay alone. Prints a line `KEY VALUE` for
 //! each figure. The scripts under `tests/bench` start the servers and set the figures side by side; this program
 //! knows nothing of which server it is talking to.
 
+mod echo;
 mod files;
 mod folder;
 mod handoff;
+mod payload;
 mod processes;
 mod relay;
 mod setup;
 mod transfer;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
-use proto::smb2::Guid;
-use tests::client::{ClientError, Connection, Offer, Session, Tcp, Tree};
+use fabric::rdma::Fabric;
+use proto::smb2::{Dialect, Guid};
+use tests::client::{ClientError, Connection, Offer, Session, Tcp, Tree, simulated, verbs};
 
 use processes::ProcessTree;
 use transfer::Protection;
+
+/// The address of the client's device on a simulated fabric.
+const SIMULATED_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2));
 
 #[derive(Parser)]
 #[command(about = "Measures an SMB server on loopback")]
@@ -42,6 +48,22 @@ struct Target {
     /// The first of the server's processes.
     #[arg(long)]
     server_pid: u32,
+}
+
+/// The server that is measured, over SMB Direct.
+#[derive(Args)]
+struct RdmaTarget {
+    #[arg(long)]
+    address: SocketAddr,
+    #[arg(long)]
+    user: String,
+    #[arg(long)]
+    password: String,
+    #[arg(long)]
+    share: String,
+    /// The simulated fabric in this folder, instead of the machine's devices.
+    #[arg(long)]
+    fabric: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -80,6 +102,20 @@ enum Figures {
         #[arg(long, default_value_t = 1000)]
         count: u32,
     },
+    /// READ and WRITE over SMB Direct, unsigned, signed by RDMA transform, signed in the messages.
+    Payload {
+        #[command(flatten)]
+        target: RdmaTarget,
+        #[command(flatten)]
+        plan: payload::Plan,
+    },
+    /// ECHO over SMB Direct, one at a time.
+    Echo {
+        #[command(flatten)]
+        target: RdmaTarget,
+        #[arg(long, default_value_t = 2000)]
+        count: u32,
+    },
     /// The relay between smbdirectd and a child, with nothing at either end.
     Relay {
         #[arg(long, default_value_t = 20_000)]
@@ -106,6 +142,38 @@ impl Target {
         let tree = connection.tree_connect(session, &self.share)?;
         connection.forget_key(session.id);
         Ok((session, tree))
+    }
+}
+
+impl RdmaTarget {
+    fn offer(&self) -> Offer {
+        Offer::only(Dialect::Smb311)
+    }
+
+    /// Before anything else, where the devices are simulated.
+    fn enter_fabric(&self) {
+        if let Some(folder) = &self.fabric {
+            Fabric::new(folder, "client0", SIMULATED_CLIENT).enter();
+        }
+    }
+
+    /// A new client, logged on and connected to the share.
+    fn enter(&self, offer: Offer) -> Result<(Connection, Tree), ClientError> {
+        let mut connection = match &self.fabric {
+            None => {
+                let behaviour = verbs::Behaviour::default();
+                let transport = verbs::SmbDirect::connect(self.address, behaviour)?;
+                Connection::negotiate(transport, offer)?
+            }
+            Some(_) => {
+                let behaviour = simulated::Behaviour::default();
+                let transport = simulated::SmbDirect::connect(self.address, behaviour)?;
+                Connection::negotiate(transport, offer)?
+            }
+        };
+        let session = connection.log_on(&self.user, &self.password)?;
+        let tree = connection.tree_connect(session, &self.share)?;
+        Ok((connection, tree))
     }
 }
 
@@ -153,6 +221,14 @@ fn main() {
         } => transfer::measure(&target, &smbclient, &file, protection),
         Figures::Setup { target, count } => setup::measure(&target, count),
         Figures::Handoff { target, count } => handoff::measure(&target, count),
+        Figures::Payload { target, plan } => {
+            target.enter_fabric();
+            payload::measure(&target, &plan)
+        }
+        Figures::Echo { target, count } => {
+            target.enter_fabric();
+            echo::measure(&target, count)
+        }
         Figures::Relay { count } => relay::measure(count),
     };
     if let Err(error) = outcome {

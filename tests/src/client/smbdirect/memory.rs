@@ -41,8 +41,13 @@ impl RdmaTransport for SmbDirect {
 
     fn contents(&mut self, memory: ExposedMemory) -> Result<Vec<u8>, ClientError> {
         let mut contents = vec![0; memory.descriptor.length as usize];
-        if self.exposed(memory)?.copy_out(0, &mut contents) {
-            Ok(contents)
+        self.copy_out(memory, &mut contents)?;
+        Ok(contents)
+    }
+
+    fn copy_out(&mut self, memory: ExposedMemory, into: &mut [u8]) -> Result<(), ClientError> {
+        if self.exposed(memory)?.copy_out(0, into) {
+            Ok(())
         } else {
             Err(ClientError::Local("the memory is shorter than that".into()))
         }
