@@ -107,10 +107,10 @@ pub fn agree(request: &NegotiateRequest<'_>, policy: &Policy<'_>) -> Result<Agre
         Dialect::Smb311 => Contexts::choose(request, policy)?,
         _ => Contexts::default(),
     };
-    let mut negotiated = policy.plain(dialect, contexts.rdma_transforms());
+    let mode = request.security_mode;
+    let mut negotiated = policy.plain(dialect, contexts.rdma_transforms(), mode);
     negotiated.client_guid = request.client_guid;
     negotiated.client_capabilities = request.capabilities;
-    negotiated.client_security_mode = request.security_mode;
     negotiated.client_dialects = request.dialects().collect();
     negotiated.capabilities = capabilities(dialect, request.capabilities, global);
     negotiated.signing = match dialect {
@@ -143,12 +143,10 @@ pub fn multi_protocol(
         .into_iter()
         .any(|dialect| dialect != Dialect::Smb202 && policy.speaks(dialect));
     if offered.offers_wildcard && speaks_later {
-        return Some(MultiProtocolAnswer::GoOn(
-            policy.plain(Dialect::Wildcard, RdmaTransforms::default()),
-        ));
+        return Some(MultiProtocolAnswer::GoOn(policy.unasked(Dialect::Wildcard)));
     }
     (offered.offers_202 && policy.speaks(Dialect::Smb202)).then(|| {
-        let mut negotiated = policy.plain(Dialect::Smb202, RdmaTransforms::default());
+        let mut negotiated = policy.unasked(Dialect::Smb202);
         negotiated.client_dialects = vec![Dialect::Smb202.into()];
         MultiProtocolAnswer::Settled(negotiated)
     })
@@ -172,14 +170,24 @@ impl Policy<'_> {
             && (self.transport == Transport::Tcp || dialect.is_smb3())
     }
 
-    /// A dialect without anything of the client's.
-    fn plain(&self, dialect: Dialect, rdma_transforms: RdmaTransforms) -> Negotiated {
-        let sizes = Sizes::of(dialect, self, rdma_transforms);
+    /// A dialect that an SMB1 NEGOTIATE leads to, which says nothing else.
+    fn unasked(&self, dialect: Dialect) -> Negotiated {
+        self.plain(dialect, RdmaTransforms::default(), SecurityMode::empty())
+    }
+
+    /// A dialect, and what sizes follow from it, the transforms and the client's SecurityMode.
+    fn plain(
+        &self,
+        dialect: Dialect,
+        rdma_transforms: RdmaTransforms,
+        client_security_mode: SecurityMode,
+    ) -> Negotiated {
+        let sizes = Sizes::of(dialect, self, rdma_transforms, client_security_mode);
         Negotiated {
             dialect,
             client_guid: Default::default(),
             client_capabilities: Capabilities::empty(),
-            client_security_mode: SecurityMode::empty(),
+            client_security_mode,
             client_dialects: Vec::new(),
             capabilities: Capabilities::empty(),
             security_mode: security_mode(&self.config.global),
@@ -242,9 +250,14 @@ struct Sizes {
 impl Sizes {
     /// Over RDMA whatever travels inside a message must fit one of the client's, or of ours. READ
     /// and WRITE are not clamped to that while their payload goes by RDMA, since clients take the
-    /// size of their RDMA transfers from these fields; where every session is signed or encrypted, and
-    /// no RDMA transform does that for a payload, it does not.
-    fn of(dialect: Dialect, policy: &Policy<'_>, transforms: RdmaTransforms) -> Sizes {
+    /// size of their RDMA transfers from these fields; where every session is signed or encrypted, since
+    /// this end or the client requires it, and no RDMA transform does that for a payload, it does not.
+    fn of(
+        dialect: Dialect,
+        policy: &Policy<'_>,
+        transforms: RdmaTransforms,
+        client: SecurityMode,
+    ) -> Sizes {
         let global = &policy.config.global;
         let largest = match dialect {
             Dialect::Smb202 => SINGLE_CREDIT_SIZE,
@@ -268,7 +281,9 @@ impl Sizes {
         let must_be_inline = if global.server_smb_encrypt == ServerEncryption::Required {
             !transforms.encryption
         } else {
-            global.server_signing == ServerSigning::Mandatory && !transforms.signing
+            let signed = global.server_signing == ServerSigning::Mandatory
+                || client.contains(SecurityMode::SIGNING_REQUIRED);
+            signed && !transforms.signing
         };
         let bare = policy.config.rdma.allow_unprotected_payload;
         let (read, write) = match must_be_inline && !bare {

@@ -357,12 +357,17 @@ fn payload_that_can_only_travel_in_messages_is_clamped_to_them() {
     const BY_RDMA: (u32, u32) = (4 << 20, 4 << 20);
     const INLINE: (u32, u32) = (65_024, 1_048_064);
     let mut config = Config::default();
-    let sizes = |config: &Config, ids: &[u16]| {
+    let asked = |config: &Config, ids: &[u16], client: SecurityMode| {
         let transforms = RdmaTransforms::of(ids.iter().copied());
-        let sizes = Sizes::of(Dialect::Smb311, &rdma(config), transforms);
+        let sizes = Sizes::of(Dialect::Smb311, &rdma(config), transforms, client);
         (sizes.read, sizes.write)
     };
+    let sizes = |config: &Config, ids: &[u16]| asked(config, ids, SecurityMode::SIGNING_ENABLED);
     assert_eq!(sizes(&config, &[]), BY_RDMA);
+    let requires = SecurityMode::SIGNING_ENABLED | SecurityMode::SIGNING_REQUIRED;
+    assert_eq!(asked(&config, &[], requires), INLINE);
+    let signing = [rdma_transform::SIGNING];
+    assert_eq!(asked(&config, &signing, requires), BY_RDMA);
     config.global.server_signing = ServerSigning::Mandatory;
     assert_eq!(sizes(&config, &[]), INLINE);
     assert_eq!(sizes(&config, &[rdma_transform::ENCRYPTION]), INLINE);
