@@ -2,7 +2,7 @@
 
 Opens HELD TCP connections from the SOURCE addresses in turn, sends an SMB2 NEGOTIATE under a ClientGuid of its own on
 each and says nothing more; prints 'held N answered N refused N'; then for SECONDS opens RATE more a second, and prints
-the same again, and holds them until it is killed. One that the server closes is opened anew, so that as many are held all the time.
+the same again, and holds them until it is killed. For those that the server closes, RATE at most are opened anew a second.
 """
 import os
 import select
@@ -66,14 +66,16 @@ patience = time.monotonic() + 120
 while answered + closed < len(connections) and time.monotonic() < patience:
     look(1000)
 say()
-began, more = time.monotonic(), 0
+began, more, again = time.monotonic(), 0, 0
 while time.monotonic() - began < seconds:
-    while more < (time.monotonic() - began) * rate:
+    due = (time.monotonic() - began) * rate
+    while more < due:
         open_one()
         more += 1
-    # Those the server let go of: as many are to be held.
-    if len(connections) < held:
+    # Those the server let go of: as many are to be held, no faster than the others come.
+    if len(connections) < held and again < due:
         open_one()
+        again += 1
     look(20)
 say()
 # Until it is killed.

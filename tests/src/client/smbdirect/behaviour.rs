@@ -1,6 +1,8 @@
 //! What a client offers, and how it misbehaves from the start. Misbehaviour in the middle of a
 //! connection is a method of [`super::SmbDirect`].
 
+use std::net::SocketAddr;
+
 use proto::smbdirect::Parameters;
 
 /// A client's ways. The default is a good client.
@@ -15,6 +17,8 @@ pub struct Behaviour {
     pub answers_keepalive: bool,
     /// RDMA READs of the server's it serves at a time.
     pub reads_served: u8,
+    /// Which of its addresses it comes from; the routing table chooses without one.
+    pub from: Option<SocketAddr>,
     /// What it says beside its connection request.
     pub private_data: Vec<u8>,
 }
@@ -26,6 +30,7 @@ impl Default for Behaviour {
             negotiates: true,
             answers_keepalive: true,
             reads_served: 16,
+            from: None,
             private_data: Vec::new(),
         }
     }

@@ -89,6 +89,9 @@ impl SmbDirect {
         let channel = EventChannel::new().map_err(local)?;
         let identifier = Identifier::new(&channel).map_err(local)?;
         let milliseconds = PATIENCE.as_millis() as u16;
+        if let Some(from) = behaviour.from {
+            identifier.bind(from).map_err(local)?;
+        }
         identifier
             .resolve_address(server, milliseconds)
             .map_err(local)?;
