@@ -148,6 +148,16 @@ stop_capture() {
 	cat /run/tcpdump-*.log >"$LAB_RESULTS/tcpdump.log"
 }
 
+# Writes a file each second, and starts no process for it: where it has not, the guest's kernel runs no programs.
+show_that_it_runs() {
+	local never
+	mkfifo /run/never && exec {never}<>/run/never || return
+	while true; do
+		: >"$LAB_RESULTS/runs"
+		read -rt 1 -u "$never"
+	done
+}
+
 inside() {
 	export LAB_RESULTS=$1
 	cd / || stop 125
@@ -167,6 +177,7 @@ inside() {
 	[ "$LAB_CAPTURE" = no ] || start_capture || stop 125 "the capture did not start"
 	cut -d' ' -f1 /proc/uptime >"$LAB_RESULTS/ready"
 	local status
+	show_that_it_runs &
 	bash "$LAB_SCRIPT" "${LAB_ARGS[@]}"
 	status=$?
 	stop_capture

@@ -52,7 +52,7 @@ prepare_results() {
 	if [ "$keep" = yes ]; then
 		mkdir -p "$results"
 		results=$(realpath "$results")
-		rm -f "$results"/{status,skip,ready,dmesg,log,console,settings,wire-*.pcap}
+		rm -f "$results"/{status,skip,ready,runs,client-fault,dmesg,log,console,settings,wire-*.pcap}
 	else
 		results=$(mktemp -d "${TMPDIR:-/tmp}/smbdirect-lab.XXXXXX")
 	fi

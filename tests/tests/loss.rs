@@ -23,8 +23,8 @@ fn played(kind: RdmaKind, cases: &[&str]) -> Option<String> {
 
 #[test]
 fn packets_lost_and_reordered_cost_the_kernel_client_no_error_and_no_byte() {
-    if let Some(last) = played(RdmaKind::Rxe, &["4:reorder", "6:1"]) {
-        assert_eq!(last, "loss: ok cases=2");
+    if let Some(last) = played(RdmaKind::Rxe, &["4:altered", "4:reorder", "6:1"]) {
+        assert_eq!(last, "loss: ok cases=3");
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::kernel_client::Standing;
 use super::{Ground, RdmaClient, pattern};
 
 /// Bytes of a write and of the read that checks it.
@@ -17,9 +18,14 @@ const BLOCK: usize = 128 << 10;
 /// Blocks of the file written to.
 const BLOCKS: u64 = 16;
 
+/// So long without progress, the kernel's client is asked what it waits for.
+const SUSPICIOUS: Duration = Duration::from_secs(4);
+
 /// A client at work.
 pub struct Load {
     shared: Arc<Shared>,
+    /// It is the kernel's.
+    on_mount: bool,
     thread: JoinHandle<()>,
 }
 
@@ -40,7 +46,7 @@ impl Load {
     /// A client of the project's own, over SMB Direct.
     pub(super) fn over_rdma(ground: &Ground, last: u8) -> Load {
         let ground = ground.clone();
-        Load::start(move |shared| {
+        Load::start(false, move |shared| {
             let mut client = RdmaClient::log_on(&ground, last, None);
             let file = client.create(&format!("load-{last}"));
             let mut round = 0;
@@ -59,7 +65,7 @@ impl Load {
     /// begins its block again.
     pub fn on_mount(mount: &str, tolerant: bool) -> Load {
         let path = Path::new(mount).join("load");
-        Load::start(move |shared| {
+        Load::start(true, move |shared| {
             let mut block = Box::new(Block([0; BLOCK]));
             let mut file = None;
             let mut round = 0;
@@ -82,11 +88,15 @@ impl Load {
         })
     }
 
-    fn start(work: impl FnOnce(&Shared) + Send + 'static) -> Load {
+    fn start(on_mount: bool, work: impl FnOnce(&Shared) + Send + 'static) -> Load {
         let shared = Arc::<Shared>::default();
         let its = Arc::clone(&shared);
         let thread = std::thread::spawn(move || work(&its));
-        Load { shared, thread }
+        Load {
+            shared,
+            on_mount,
+            thread,
+        }
     }
 
     /// Operations so far.
@@ -111,19 +121,35 @@ impl Load {
         (self.operations() - before) as f64 / began.elapsed().as_secs_f64()
     }
 
-    /// Waits until it has done that many more; how long that took.
+    /// Waits until it has done that many more; how long that took. A kernel's client that stands still for no
+    /// reason of the server's ends the guest, which is then booted again.
     #[track_caller]
     pub fn wait_for_more(&self, more: u64, patience: Duration) -> Duration {
         let (wanted, began) = (self.operations() + more, Instant::now());
+        let mut asked = Instant::now();
         while self.operations() < wanted {
             assert!(!self.thread.is_finished(), "the load has ended");
+            if self.on_mount && asked.elapsed() > SUSPICIOUS {
+                if let Some(standing) = Standing::stands_still() {
+                    standing.end_guest();
+                }
+                asked = Instant::now();
+            }
             assert!(
                 began.elapsed() < patience,
-                "no progress within {patience:?}"
+                "no progress within {patience:?}; {}",
+                self.standing()
             );
             std::thread::sleep(Duration::from_millis(2));
         }
         began.elapsed()
+    }
+
+    fn standing(&self) -> String {
+        match self.on_mount {
+            true => format!("the kernel's client: {}", Standing::look()),
+            false => "a client of the project's own".to_owned(),
+        }
     }
 
     /// Ends it; how many operations it did. Panics if something was wrong.

@@ -7,6 +7,7 @@
 mod abandoned;
 mod channels;
 mod client;
+mod kernel_client;
 mod load;
 mod scenarios;
 mod scene;

@@ -6,7 +6,7 @@ mod meaning;
 
 use std::time::Duration;
 
-use tests::lab::{Guest, GuestBuilder, LabError, Outcome, binary, skip};
+use tests::lab::{Guest, GuestBuilder, LabError, Outcome, binary, lab_folder, skip};
 use tests::wire::Comparison;
 
 /// Plays it between two hosts with one link, or reports the test as skipped.
@@ -77,7 +77,8 @@ fn guest(scenario: &str) -> Option<GuestBuilder> {
     let player = needed[0].as_ref().expect("just looked at");
     let folder = player.parent().expect("a folder").display().to_string();
     let guest = Guest::builder()
-        .script(&format!("{} {scenario}", player.display()))
+        .script_file(lab_folder().join("play.sh"))
+        .argument(scenario)
         .environment("SMBDIRECT_BIN_DIR", folder)
         .time_limit(Duration::from_secs(100));
     Some(guest)
