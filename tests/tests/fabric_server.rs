@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fabric::rdma::Fabric;
 use proto::smb2::negotiate::Capabilities;
 use proto::smb2::notification::SessionClosed;
-use proto::smb2::{Channel, Command, MessageId};
+use proto::smb2::{Channel, Command, MessageId, NtStatus};
 use tests::client::simulated::{Behaviour, SmbDirect};
 use tests::client::{Access, Connection, Offer, OpenOptions, read_body};
 use tests::server::{PASSWORD, Server, USER};
@@ -54,6 +54,53 @@ fn a_file_goes_both_ways_by_rdma() {
         assert!(back.unwrap() == data, "read by {channel:?}");
     }
     client.close(tree, file).unwrap();
+}
+
+/// WRITEs that are alike have their payload fetched before they are judged; that must not show.
+#[test]
+fn many_small_writes_bring_their_own_bytes_and_refused_ones_leave_none() {
+    const PIECE: u32 = 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::builder()
+        .share("share", "    read only = no")
+        .global("rdma allow unprotected payload = yes")
+        .on_fabric(folder.path())
+        .start_or_skip();
+    let Some(server) = server else {
+        return;
+    };
+    let address = "10.9.0.7".parse().unwrap();
+    Fabric::new(folder.path(), "client0", address).enter();
+    let mut client = Connection::negotiate(connect(), Offer::default()).unwrap();
+    let session = client.log_on(USER, PASSWORD).unwrap();
+    let tree = client.tree_connect(session, "share").unwrap();
+    let file = client
+        .open(tree, "pieces", OpenOptions::read_write())
+        .unwrap();
+    let read_only = client.open(tree, "pieces", OpenOptions::read()).unwrap();
+    let mut expected = vec![0; 40 * PIECE as usize];
+    for number in 0..40 {
+        // Out of order, in one piece or two, not always whole.
+        let place = number * 7 % 40;
+        let length = PIECE - number % 3 * 100;
+        let data = vec![number as u8 + 1; length as usize];
+        let offset = u64::from(place * PIECE);
+        let pieces = 1 + number / 20;
+        let written = client.write_rdma(tree, file, offset, &data, Channel::RdmaV1, pieces);
+        assert_eq!(written.unwrap(), length);
+        expected[offset as usize..][..length as usize].copy_from_slice(&data);
+        if number % 8 == 5 {
+            let other = vec![0xEE; PIECE as usize];
+            let refused = client.write_rdma(tree, read_only, 0, &other, Channel::RdmaV1, pieces);
+            assert_eq!(refused.unwrap_err().status(), Some(NtStatus::ACCESS_DENIED));
+        }
+    }
+    let mut there = std::fs::read(server.share("share").join("pieces")).unwrap();
+    there.resize(expected.len(), 0);
+    assert!(there == expected);
+    client.close(tree, file).unwrap();
+    let log = server.log();
+    assert!(!log.contains(" ERROR "), "{log}");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Relay records, both ways: a child is no more trusted by smbdirectd than a client.
 
-use proto::relay::{CloseReason, MessageSequence, Records, ToChild, ToGateway};
+use proto::relay::{
+    CloseReason, MessageSequence, OperationId, Outline, Records, RegionRange, ToChild, ToGateway,
+    Word,
+};
 
 pub fn run(data: &[u8]) {
     // A datagram holds at least a byte a record, so this ends.
@@ -10,6 +13,10 @@ pub fn run(data: &[u8]) {
     let mut again = Vec::new();
     let mut count = 0;
     for record in Records::<ToGateway<'_>>::new(data).map_while(Result::ok) {
+        if let ToGateway::Expect { outline } = &record {
+            // Any message: what it may be is the client's to choose.
+            let _ = outline.payload_of(data);
+        }
         record.encode(&mut again);
         count += 1;
     }
@@ -28,5 +35,29 @@ pub fn seeds() -> Vec<Vec<u8>> {
         reason: CloseReason::ServerClosed,
     }
     .encode(&mut close);
-    vec![release, close]
+    let mut lend = Vec::new();
+    let word = Word {
+        at: 12,
+        mask: 0xFFFF,
+        value: 9,
+    };
+    ToGateway::Expect {
+        outline: Outline {
+            words: vec![word; 3],
+            length_at: 100,
+            descriptors_at: 112,
+            descriptors: 1,
+        },
+    }
+    .encode(&mut lend);
+    ToGateway::Lend {
+        operation: OperationId(1),
+        target: RegionRange {
+            offset: 1 << 27,
+            length: 65_536,
+        },
+    }
+    .encode(&mut lend);
+    ToGateway::Recall.encode(&mut lend);
+    vec![release, close, lend]
 }

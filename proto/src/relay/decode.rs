@@ -7,9 +7,9 @@ use zerocopy::FromBytes;
 
 use super::encode::{FLAG_INLINE, FLAG_INVALIDATE, address, kind};
 use super::{
-    Attached, Body, CloseReason, Descriptor, Hello, MAX_DESCRIPTORS, MAX_INLINE, MAX_WRITES,
-    MessageSequence, OperationId, Outcome, PayloadWrite, RECORD_HEADER, RegionRange, ToChild,
-    ToGateway, VERSION,
+    Attached, Body, CloseReason, Descriptor, Hello, MAX_DESCRIPTORS, MAX_INLINE, MAX_WORDS,
+    MAX_WRITES, MessageSequence, OperationId, Outcome, Outline, PayloadWrite, RECORD_HEADER,
+    RegionRange, ToChild, ToGateway, VERSION, Word,
 };
 
 /// Why a datagram is not a sequence of records.
@@ -105,6 +105,13 @@ impl<'a> Direction<'a> for ToChild<'a> {
                 sequence: MessageSequence(body.u64()?),
                 body: body.body(flags)?,
             },
+            kind::AHEAD => ToChild::Ahead {
+                operation: OperationId(body.u64()?),
+                length: body.u32()?,
+            },
+            kind::RETURNED => ToChild::Returned {
+                operation: OperationId(body.u64()?),
+            },
             kind::ATTACHED => {
                 let (region_size, payload_offset) = (body.u64()?, body.u64()?);
                 let (ring_offset, ring_size) = (body.u64()?, body.u32()?);
@@ -150,6 +157,14 @@ impl<'a> Direction<'a> for ToGateway<'a> {
                 target: body.range()?,
                 descriptors: body.descriptors()?,
             },
+            kind::EXPECT => ToGateway::Expect {
+                outline: body.outline()?,
+            },
+            kind::LEND => ToGateway::Lend {
+                operation: OperationId(body.u64()?),
+                target: body.range()?,
+            },
+            kind::RECALL => ToGateway::Recall,
             kind::REPLY => {
                 let operation = OperationId(body.u64()?);
                 let token = body.u32()?;
@@ -251,6 +266,31 @@ impl<'a> Cursor<'a> {
         }
         let bytes = self.bytes(count * size_of::<Descriptor>())?;
         <[Descriptor]>::ref_from_bytes(bytes).map_err(|_| RelayError::Truncated)
+    }
+
+    fn outline(&mut self) -> Result<Outline, RelayError> {
+        let (length_at, descriptors_at) = (self.u16()?, self.u16()?);
+        let (descriptors, count) = (self.u16()?, self.u16()?);
+        if descriptors == 0 || usize::from(descriptors) > MAX_DESCRIPTORS {
+            return Err(field("descriptor count", descriptors.into()));
+        }
+        if count == 0 || usize::from(count) > MAX_WORDS {
+            return Err(field("word count", count.into()));
+        }
+        let words = (0..count).map(|_| {
+            let at = self.u32()?;
+            Ok(Word {
+                at: u16::try_from(at).map_err(|_| field("word position", at.into()))?,
+                mask: self.u32()?,
+                value: self.u32()?,
+            })
+        });
+        Ok(Outline {
+            words: words.collect::<Result<_, RelayError>>()?,
+            length_at,
+            descriptors_at,
+            descriptors,
+        })
     }
 
     fn body(&mut self, flags: u16) -> Result<Body<'a>, RelayError> {

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use zerocopy::IntoBytes;
 
-use super::{Body, Hello, PayloadWrite, RECORD_HEADER, RegionRange, ToChild, ToGateway, VERSION};
+use super::{
+    Body, Hello, Outline, PayloadWrite, RECORD_HEADER, RegionRange, ToChild, ToGateway, VERSION,
+};
 
 /// Kind tags; smbdirectd's below 16, the child's from 16 up.
 pub(super) mod kind {
@@ -17,6 +19,8 @@ pub(super) mod kind {
     pub const SENT: u16 = 7;
     pub const CLOSED: u16 = 8;
     pub const DRAINED: u16 = 9;
+    pub const AHEAD: u16 = 10;
+    pub const RETURNED: u16 = 11;
     pub const ATTACH: u16 = 16;
     pub const MAPPED: u16 = 17;
     pub const RELEASE: u16 = 18;
@@ -24,6 +28,9 @@ pub(super) mod kind {
     pub const REPLY: u16 = 20;
     pub const GROW: u16 = 21;
     pub const CLOSE: u16 = 22;
+    pub const EXPECT: u16 = 23;
+    pub const LEND: u16 = 24;
+    pub const RECALL: u16 = 25;
 }
 
 /// Flag: the message's bytes follow in the record.
@@ -44,6 +51,13 @@ impl ToChild<'_> {
                     put64(out, sequence.0);
                     put_body(out, body);
                 });
+            }
+            ToChild::Ahead { operation, length } => record(out, kind::AHEAD, 0, |out| {
+                put64(out, operation.0);
+                put32(out, *length);
+            }),
+            ToChild::Returned { operation } => {
+                record(out, kind::RETURNED, 0, |out| put64(out, operation.0));
             }
             ToChild::Attached(attached) => record(out, kind::ATTACHED, 0, |out| {
                 put64(out, attached.region_size);
@@ -93,6 +107,14 @@ impl ToGateway<'_> {
                 put32(out, descriptors.len() as u32);
                 out.extend_from_slice(descriptors.as_bytes());
             }),
+            ToGateway::Expect { outline } => {
+                record(out, kind::EXPECT, 0, |out| put_outline(out, outline));
+            }
+            ToGateway::Lend { operation, target } => record(out, kind::LEND, 0, |out| {
+                put64(out, operation.0);
+                put_range(out, target);
+            }),
+            ToGateway::Recall => record(out, kind::RECALL, 0, |_| {}),
             ToGateway::Reply {
                 operation,
                 invalidate,
@@ -179,6 +201,22 @@ pub(super) fn address(family: u16, port: u16, scope: u32, octets: [u8; 16]) -> O
         v6.set_scope_id(scope);
     }
     Some(address)
+}
+
+fn put_outline(out: &mut Vec<u8>, outline: &Outline) {
+    for field in [
+        outline.length_at,
+        outline.descriptors_at,
+        outline.descriptors,
+        outline.words.len() as u16,
+    ] {
+        out.extend_from_slice(&field.to_le_bytes());
+    }
+    for word in &outline.words {
+        put32(out, word.at.into());
+        put32(out, word.mask);
+        put32(out, word.value);
+    }
 }
 
 fn put_write(out: &mut Vec<u8>, write: &PayloadWrite<'_>) {

@@ -9,6 +9,7 @@
 
 mod decode;
 mod encode;
+mod outline;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub use decode::{Records, RelayError, ToChildRecords, ToGatewayRecords};
+pub use outline::{MAX_WORDS, Outline, Word, word_at};
 
 /// Both ends come from one build; another value ends the connection.
 pub const VERSION: u16 = 1;
@@ -33,7 +35,9 @@ pub const MAX_DESCRIPTORS: usize = 256;
 pub const MAX_WRITES: usize = 8;
 /// Messages smbdirectd may have announced that the child has not released.
 pub const MAX_MESSAGES: u32 = 256;
-/// Operations (`read_payload` and `reply`) a child may have unfinished on a connection.
+/// Extents a child may lend on a connection for payloads that are fetched ahead.
+pub const MAX_LOANS: usize = 32;
+/// Operations (`read_payload`, `reply` and `lend`) a child may have unfinished on a connection.
 pub const MAX_OPERATIONS: u32 = 512;
 /// The length, kind and flags before each record's body, in bytes.
 pub const RECORD_HEADER: usize = 8;
@@ -201,6 +205,19 @@ pub enum ToChild<'a> {
         /// Its bytes.
         body: Body<'a>,
     },
+    /// The payload of the `message` that follows is on its way into what this `lend` named;
+    /// `payload_ready` says when it is there.
+    Ahead {
+        /// Which.
+        operation: OperationId,
+        /// How long it is; from the range's start.
+        length: u32,
+    },
+    /// What this `lend` named is the child's again: nothing was fetched there.
+    Returned {
+        /// Which.
+        operation: OperationId,
+    },
     /// `attach` was granted. The memfd comes with it when the child had none.
     Attached(Attached),
     /// `attach` was refused: the memory budget is used up. The child serves without RDMA payload.
@@ -264,6 +281,21 @@ pub enum ToGateway<'a> {
         /// Where they are; trimmed to `target.length`.
         descriptors: &'a [Descriptor],
     },
+    /// From now on the payload of a message of this outline may be fetched into what is lent, before
+    /// the child has seen it. Takes the place of an outline before it.
+    Expect {
+        /// Only such messages' payload may move unasked.
+        outline: Outline,
+    },
+    /// Memory for a payload fetched ahead; an operation until it is returned or its payload ready.
+    Lend {
+        /// Names the answer.
+        operation: OperationId,
+        /// Where the bytes may go.
+        target: RegionRange,
+    },
+    /// Nothing is expected any more, and what is lent and not used is to be returned.
+    Recall,
     /// RDMA WRITEs, then the message, in one chain.
     Reply {
         /// Names the answer.

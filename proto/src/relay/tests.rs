@@ -28,6 +28,22 @@ fn descriptor(seed: u32) -> Descriptor {
     }
 }
 
+fn outline() -> Outline {
+    Outline {
+        words: vec![
+            Word {
+                at: 12,
+                mask: 0xFFFF,
+                value: 9,
+            };
+            MAX_WORDS
+        ],
+        length_at: 100,
+        descriptors_at: 112,
+        descriptors: MAX_DESCRIPTORS as u16,
+    }
+}
+
 const RANGE: RegionRange = RegionRange {
     offset: 1 << 40,
     length: 1 << 20,
@@ -45,6 +61,11 @@ fn all_to_child() -> Vec<ToChild<'static>> {
             sequence: MessageSequence(2),
             body: Body::InRegion(RANGE),
         },
+        ToChild::Ahead {
+            operation,
+            length: 4096,
+        },
+        ToChild::Returned { operation },
         ToChild::Attached(Attached {
             region_size: 1 << 31,
             payload_offset: 1 << 27,
@@ -102,6 +123,12 @@ fn all_to_gateway(descriptors: &[Descriptor]) -> Vec<ToGateway<'_>> {
             writes: vec![],
             body: Body::InRegion(RANGE),
         },
+        ToGateway::Expect { outline: outline() },
+        ToGateway::Lend {
+            operation,
+            target: RANGE,
+        },
+        ToGateway::Recall,
         ToGateway::Grow { parts: 2 },
         ToGateway::Close {
             reason: CloseReason::ServerClosed,
@@ -209,6 +236,23 @@ fn over_the_limits_is_an_error() {
         operation: OperationId(1),
         target: RegionRange { length: 0, ..RANGE },
         descriptors: &too_many[..1],
+    });
+    for (words, descriptors) in [
+        (0, 1),
+        (MAX_WORDS + 1, 1),
+        (1, 0),
+        (1, MAX_DESCRIPTORS as u16 + 1),
+    ] {
+        let outline = Outline {
+            words: vec![outline().words[0]; words],
+            descriptors,
+            ..outline()
+        };
+        refused(ToGateway::Expect { outline });
+    }
+    refused(ToGateway::Lend {
+        operation: OperationId(1),
+        target: RegionRange { length: 0, ..RANGE },
     });
     refused(ToGateway::Reply {
         operation: OperationId(1),

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use futures::future::LocalBoxFuture;
 use proto::control::ConnectionKind;
-use proto::relay::Descriptor;
+use proto::relay::{Descriptor, Outline};
 use proto::smb2::NtStatus;
 
 pub use buffers::{Buffers, Message, MessagePart, Piece};
@@ -155,6 +155,9 @@ pub trait Channel {
     /// Memory for a READ's payload. Waits while the client's budget is in use;
     /// INSUFFICIENT_RESOURCES when it can never fit.
     fn payload(&self, length: u32) -> LocalBoxFuture<'static, Result<Payload, NtStatus>>;
+    /// A request was accepted that is about to [`Channel::fetch`] so much: the payload of others like
+    /// it may be fetched before they are read.
+    fn expect(&self, _length: u32, _outline: &dyn Fn() -> Option<Outline>) {}
     /// Memory, filled by RDMA READ from the client's `descriptors` (trimmed to `length`).
     fn fetch(
         &self,

@@ -75,6 +75,11 @@ impl Area {
         self.wake();
     }
 
+    /// Somebody waits for memory.
+    pub(super) fn is_short(&self) -> bool {
+        !self.waiters.borrow().is_empty()
+    }
+
     /// Wakes `waker` when memory may be had.
     pub(super) fn wait(&self, waker: &Waker) {
         self.waiters.borrow_mut().push(waker.clone());

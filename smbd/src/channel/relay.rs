@@ -18,7 +18,9 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::LocalBoxFuture;
 use proto::control::ConnectionKind;
-use proto::relay::{BACKLOG, CloseReason, Descriptor, MAX_INLINE, MessageSequence, ToGateway};
+use proto::relay::{
+    BACKLOG, CloseReason, Descriptor, MAX_INLINE, MessageSequence, Outline, ToGateway,
+};
 use proto::smb2::NtStatus;
 use shm::SystemError;
 use shm::link::{Link, LinkError, SocketLink};
@@ -28,8 +30,10 @@ use super::region::SharedRegion;
 use super::{Channel, ChannelError, ChannelLimits, Outgoing, Payload, Reading, Transport};
 use crate::stop_point;
 
+mod loans;
 mod state;
 
+use loans::{Early, Loans, MAX_AHEAD};
 use state::{Attach, Operation, State};
 
 /// Datagrams taken in one turn, so that other channels get theirs.
@@ -66,6 +70,7 @@ impl RelayChannel {
                 attach: Attach::Not,
                 operations: HashMap::new(),
                 last_operation: 0,
+                loans: Loans::default(),
                 deferred: VecDeque::new(),
                 limbo: Vec::new(),
                 waiters: Vec::new(),
@@ -235,6 +240,7 @@ impl Channel for RelayChannel {
         }
         state.try_attach();
         state.send_deferred();
+        state.lend();
         if state.must_release() {
             state.released = state.taken;
             state.ring_taken = false;
@@ -275,11 +281,27 @@ impl Channel for RelayChannel {
         poll_fn(move |cx| state.borrow_mut().poll_payload(length, cx.waker())).boxed_local()
     }
 
+    fn expect(&self, length: u32, outline: &dyn Fn() -> Option<Outline>) {
+        if length <= MAX_AHEAD {
+            let state = &mut *self.state.borrow_mut();
+            state.expect(followed::message(), outline);
+        }
+    }
+
     fn fetch(
         &self,
         descriptors: Vec<Descriptor>,
         length: u32,
     ) -> LocalBoxFuture<'static, Result<Payload, NtStatus>> {
+        let early = {
+            let loans = &mut self.state.borrow_mut().loans;
+            loans.claim(followed::message(), length)
+        };
+        if let Some(Early { done, .. }) = early {
+            return done
+                .map(|payload| payload.unwrap_or(Err(NtStatus::CONNECTION_DISCONNECTED)))
+                .boxed_local();
+        }
         let memory = self.payload(length);
         let state = Rc::clone(&self.state);
         async move {

@@ -19,6 +19,7 @@ mod logon;
 mod named_pipe;
 pub mod negotiate;
 pub mod oplock_break;
+mod outline;
 mod payload;
 mod query_directory;
 mod query_info;

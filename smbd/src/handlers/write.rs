@@ -8,7 +8,7 @@ use proto::smb2::write::{WriteFlags, WriteRequest, WriteResponse};
 use proto::smb2::{AccessMask, Channel, CreateOptions, NtStatus};
 
 use super::read::{channel_of, client_buffers, is_in_a_file};
-use super::{Context, Response, malformed, payload};
+use super::{Context, Response, malformed, outline, payload};
 use crate::channel::{Message, Payload};
 use crate::security::payload::Opening;
 use crate::sys::file;
@@ -18,8 +18,8 @@ use crate::vfs::{File, at_once};
 /// No file is longer than Windows' file systems allow (MS-FSA 2.1.5.4).
 const MAX_FILE_SIZE: u64 = 0xFFF_FFFF_0000;
 
-pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> {
-    let request = WriteRequest::decode(request).map_err(malformed)?;
+pub async fn handle(element: &[u8], cx: &Context) -> Result<Response, NtStatus> {
+    let request = WriteRequest::decode(element).map_err(malformed)?;
     let channel = channel_of(request.channel, cx)?;
     let by_rdma = channel != Channel::None;
     let length = if by_rdma {
@@ -74,6 +74,8 @@ pub async fn handle(request: &[u8], cx: &Context) -> Result<Response, NtStatus> 
         _ if length == 0 => {}
         None => write.message(request.data, cx).await?,
         Some((None, descriptors)) => {
+            let outline = || outline::of_write(element, &cx.header).filter(|_| !cx.encrypted);
+            cx.connection.channel.expect(length, &outline);
             let payload = cx.connection.channel.fetch(descriptors, length).await?;
             write.payload(payload, length, cx).await?;
         }

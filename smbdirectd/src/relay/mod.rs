@@ -3,9 +3,11 @@
 //! gateway owns sockets and queue pairs and calls this.
 
 mod inbound;
+mod loans;
 mod phase;
 mod segments;
 
 pub use inbound::{Fragment, Inbound, Pool, Step};
+pub use loans::Loans;
 pub use phase::{Breach, Phase};
 pub use segments::{Segment, TooFewBytes, trim};

@@ -45,6 +45,9 @@ impl Phase {
             (Phase::Greeted, ToGateway::Attach)              => true,
             (Phase::Attached, ToGateway::Mapped)             => true,
             (Phase::Mapped, ToGateway::ReadPayload { .. })   => true,
+            (Phase::Mapped, ToGateway::Expect { .. })        => true,
+            (Phase::Mapped, ToGateway::Lend { .. })          => true,
+            (Phase::Mapped, ToGateway::Recall)               => true,
             (Phase::Mapped, ToGateway::Grow { .. })          => true,
             (phase, ToGateway::Reply { .. })                 => phase == Phase::Mapped || !uses_region,
             _                                                => false,
@@ -87,6 +90,9 @@ fn name(record: &ToGateway<'_>) -> &'static str {
         ToGateway::Mapped => "mapped",
         ToGateway::Release { .. } => "release",
         ToGateway::ReadPayload { .. } => "read_payload",
+        ToGateway::Expect { .. } => "expect",
+        ToGateway::Lend { .. } => "lend",
+        ToGateway::Recall => "recall",
         ToGateway::Reply { .. } if uses_region(record) => "reply from the region",
         ToGateway::Reply { .. } => "reply",
         ToGateway::Grow { .. } => "grow",
@@ -97,7 +103,7 @@ fn name(record: &ToGateway<'_>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::relay::{CloseReason, MessageSequence, OperationId, RegionRange};
+    use proto::relay::{CloseReason, MessageSequence, OperationId, Outline, RegionRange};
 
     const RANGE: RegionRange = RegionRange {
         offset: 0,
@@ -125,6 +131,19 @@ mod tests {
                 target: RANGE,
                 descriptors: &[],
             },
+            ToGateway::Expect {
+                outline: Outline {
+                    words: Vec::new(),
+                    length_at: 0,
+                    descriptors_at: 0,
+                    descriptors: 1,
+                },
+            },
+            ToGateway::Lend {
+                operation: OperationId(1),
+                target: RANGE,
+            },
+            ToGateway::Recall,
             reply(Body::Inline(b"x")),
             reply(Body::InRegion(RANGE)),
             ToGateway::Grow { parts: 1 },
@@ -148,12 +167,12 @@ mod tests {
                 })
                 .collect()
         };
-        // attach mapped release read_payload reply reply-from-region grow close
-        assert_eq!(allowed(Phase::Greeted), "y-y-y--y");
-        assert_eq!(allowed(Phase::Attached), "-yy-y--y");
-        assert_eq!(allowed(Phase::Mapped), "--yyyyyy");
-        assert_eq!(allowed(Phase::Refused), "--y-y--y");
-        assert_eq!(allowed(Phase::Closing), "--y-----");
+        // attach mapped release read_payload expect lend recall reply reply-from-region grow close
+        assert_eq!(allowed(Phase::Greeted), "y-y----y--y");
+        assert_eq!(allowed(Phase::Attached), "-yy----y--y");
+        assert_eq!(allowed(Phase::Mapped), "--yyyyyyyyy");
+        assert_eq!(allowed(Phase::Refused), "--y----y--y");
+        assert_eq!(allowed(Phase::Closing), "--y--------");
     }
 
     #[test]

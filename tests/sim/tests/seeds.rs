@@ -64,6 +64,7 @@ fn requests_are_answered_with_their_own_bytes_and_connections_end_whole() {
         "reads",
         "writes",
         "completions seen twice",
+        "payloads there with their requests",
     ];
     assert_reached(&tally, &moved);
 }

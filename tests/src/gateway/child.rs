@@ -31,6 +31,10 @@ pub struct Child {
     pub parts: u32,
     /// `payload_ready`, by operation.
     pub ready: HashMap<u64, Outcome>,
+    /// Loans by `ahead`, and the length and the message each was used for.
+    pub ahead: HashMap<u64, (u32, u64)>,
+    /// Loans by `returned`.
+    pub returned: Vec<u64>,
     /// `sent`, by operation.
     pub sent: HashMap<u64, Outcome>,
     /// `closed`.
@@ -73,6 +77,8 @@ impl Child {
             mapping: None,
             parts: 0,
             ready: HashMap::new(),
+            ahead: HashMap::new(),
+            returned: Vec::new(),
             sent: HashMap::new(),
             closed: None,
             drained: false,
@@ -228,6 +234,11 @@ impl Child {
                             }
                         });
                     }
+                    ToChild::Ahead { operation, length } => {
+                        let message = self.newest + 1;
+                        self.ahead.insert(operation.0, (length, message));
+                    }
+                    ToChild::Returned { operation } => self.returned.push(operation.0),
                     ToChild::Attached(attached) => {
                         self.attached = Some(attached);
                         self.parts = attached.parts;

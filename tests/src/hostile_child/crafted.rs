@@ -18,6 +18,8 @@ use super::hostile::{Hostile, OWN, Until};
 use super::law::Verdict;
 use super::theatre::{MAX_PARTS, Theatre};
 
+mod loans;
+
 const PART: u64 = 8 << 20;
 
 /// Sends what it wants to; answers how many records that was.
@@ -48,6 +50,7 @@ pub fn all() -> Vec<Attack> {
     all.extend(counts());
     all.extend(descriptors());
     all.extend(regions());
+    all.extend(loans::all());
     all
 }
 
@@ -161,6 +164,14 @@ fn ranges() -> Vec<Attack> {
             hostile.say(&reply(vec![write], INLINE));
             1
         }));
+        all.push(said(
+            &what("a loan"),
+            Until::Mapped,
+            ToGateway::Lend {
+                operation: OperationId(1),
+                target: range,
+            },
+        ));
         all.push(said(
             &what("a reply"),
             Until::Mapped,
@@ -281,7 +292,7 @@ fn frames() -> Vec<Attack> {
         let what = format!("a record that claims {length} bytes");
         all.push(sent(&what, with_length(length, attach.clone())));
     }
-    for kind in (0..16).chain(23..40).chain([0x8000, 0xffff]) {
+    for kind in (0..16).chain(26..40).chain([0x8000, 0xffff]) {
         let what = format!("a record of kind {kind}");
         all.push(sent(&what, raw(kind, 0xffff, &[OWN; 56])));
     }

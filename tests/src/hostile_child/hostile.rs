@@ -238,7 +238,10 @@ impl Hostile {
                 }
                 ToChild::Sent { operation, .. } => self.probed |= operation == PROBE,
                 ToChild::Closed { reason } => self.closed = Some(reason),
+                // No client of this play sends a message with a payload to fetch.
+                ToChild::Ahead { .. } => panic!("a payload was fetched that nobody described"),
                 ToChild::AttachRefused
+                | ToChild::Returned { .. }
                 | ToChild::Grown { .. }
                 | ToChild::PayloadReady { .. }
                 | ToChild::Drained => {}

@@ -2,7 +2,7 @@
 //! sends whether it is a breach. It shares the decoder with smbdirectd and nothing else.
 
 use proto::relay::{
-    Attached, Body, Descriptor, PayloadWrite, RegionRange, ToGateway, ToGatewayRecords,
+    Attached, Body, Descriptor, MAX_LOANS, PayloadWrite, RegionRange, ToGateway, ToGatewayRecords,
 };
 
 use shm::link::MAX_DESCRIPTORS;
@@ -45,6 +45,7 @@ enum Phase {
 pub struct Law {
     phase: Phase,
     parts: u32,
+    lent: usize,
     announced: u64,
     released: u64,
     /// The longest message the client takes.
@@ -60,6 +61,7 @@ impl Law {
         Law {
             phase: Phase::Greeted,
             parts: 0,
+            lent: 0,
             announced: 0,
             released: 0,
             longest,
@@ -114,7 +116,11 @@ impl Law {
             ToGateway::Close { .. } => true,
             ToGateway::Attach => self.phase == Phase::Greeted,
             ToGateway::Mapped => self.phase == Phase::Attached,
-            ToGateway::ReadPayload { .. } | ToGateway::Grow { .. } => self.phase == Phase::Mapped,
+            ToGateway::ReadPayload { .. }
+            | ToGateway::Expect { .. }
+            | ToGateway::Lend { .. }
+            | ToGateway::Recall
+            | ToGateway::Grow { .. } => self.phase == Phase::Mapped,
             ToGateway::Reply { writes, body, .. } => {
                 let uses_region = !writes.is_empty() || matches!(body, Body::InRegion(_));
                 self.phase == Phase::Mapped || !uses_region
@@ -142,6 +148,15 @@ impl Law {
                 descriptors,
                 ..
             } => return self.payload(*target, descriptors),
+            // No message of its client is long enough, or small enough, to be fetched for.
+            ToGateway::Expect { .. } => {}
+            ToGateway::Lend { target, .. } => {
+                if !self.holds(*target) || self.lent == MAX_LOANS {
+                    return Verdict::Breach;
+                }
+                self.lent += 1;
+            }
+            ToGateway::Recall => self.lent = 0,
             ToGateway::Reply {
                 invalidate,
                 writes,

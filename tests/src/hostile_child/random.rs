@@ -5,8 +5,8 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use proto::relay::{
-    Body, CloseReason, Descriptor, MessageSequence, OperationId, PayloadWrite, RegionRange,
-    ToGateway,
+    Body, CloseReason, Descriptor, MAX_DESCRIPTORS, MAX_WORDS, MessageSequence, OperationId,
+    Outline, PayloadWrite, RegionRange, ToGateway, Word,
 };
 
 use rustix::fs::SealFlags;
@@ -132,6 +132,16 @@ fn record(hostile: &Hostile, chance: &mut Chance, out: &mut Vec<u8>) {
         30..=33 if hostile.layout.is_some() => ToGateway::Grow {
             parts: chance.of(&[0, 1, 2, MAX_PARTS, MAX_PARTS + 1, u32::MAX]),
         },
+        38 if hostile.layout.is_some() => match chance.below(3) {
+            0 => ToGateway::Recall,
+            1 => ToGateway::Lend {
+                operation,
+                target: range(hostile, chance),
+            },
+            _ => ToGateway::Expect {
+                outline: outline(chance),
+            },
+        },
         34 if chance.one_in(60) => ToGateway::Close {
             reason: chance.of(&[
                 CloseReason::ServerClosed,
@@ -149,6 +159,21 @@ fn record(hostile: &Hostile, chance: &mut Chance, out: &mut Vec<u8>) {
         },
     };
     record.encode(out);
+}
+
+/// Often one that every message has. No length a client says is short enough to be fetched.
+fn outline(chance: &mut Chance) -> Outline {
+    let word = Word {
+        at: chance.of(&[0, 1, 996, 997, u16::MAX]),
+        mask: chance.of(&[0, 1, u32::MAX]),
+        value: chance.of(&[0, 1, u32::from_le_bytes([OWN; 4])]),
+    };
+    Outline {
+        words: vec![word; 1 + chance.below(MAX_WORDS as u64) as usize],
+        length_at: chance.of(&[0, 3, 996, u16::MAX]),
+        descriptors_at: chance.of(&[0, 5, 984, 985, u16::MAX]),
+        descriptors: chance.of(&[1, 2, 31, MAX_DESCRIPTORS as u16]),
+    }
 }
 
 /// Mostly of its own, mostly short.

@@ -19,6 +19,7 @@ use shm::link::{Datagram, Link, LinkError, SocketLink};
 use super::super::region::{Area, AttachTurn, SharedRegion};
 use super::super::{ChannelError, Outgoing, Payload, Reading};
 use super::NOWHERE;
+use super::loans::Loans;
 
 pub(super) struct State {
     pub(super) link: SocketLink,
@@ -37,6 +38,7 @@ pub(super) struct State {
     pub(super) attach: Attach,
     pub(super) operations: HashMap<OperationId, Operation>,
     pub(super) last_operation: u64,
+    pub(super) loans: Loans,
     /// Replies that wait for memory or for an operation to end, in order.
     pub(super) deferred: VecDeque<(u64, Outgoing)>,
     /// Extents of failed operations: a NIC may write to them until `drained`.
@@ -64,6 +66,8 @@ pub(super) enum Operation {
         payload: Payload,
         done: oneshot::Sender<Result<Payload, NtStatus>>,
     },
+    /// Holds an extent that smbdirectd may fetch a payload into.
+    Lent { payload: Payload },
     /// Holds the reply's extents.
     Reply { _payloads: Vec<Payload> },
 }
@@ -112,7 +116,10 @@ impl State {
                 _ if self.hello.is_none() => return Err(violation("a record before `hello`")),
                 ToChild::Message { sequence, body } => {
                     messages.push(self.message(sequence, body)?);
+                    self.loans.assign(sequence.0);
                 }
+                ToChild::Ahead { operation, length } => self.ahead(operation, length)?,
+                ToChild::Returned { operation } => self.returned(operation)?,
                 ToChild::Attached(attached) => self.attached(&attached, descriptors.pop())?,
                 ToChild::AttachRefused => {
                     tracing::warn!(
@@ -262,6 +269,7 @@ impl State {
                             std::mem::forget(payload);
                             let _ = done.send(Err(NtStatus::CONNECTION_DISCONNECTED));
                         }
+                        Operation::Lent { payload } => std::mem::forget(payload),
                         Operation::Reply { _payloads } => {
                             _payloads.into_iter().for_each(std::mem::forget);
                         }
@@ -362,6 +370,9 @@ impl State {
 
     pub(super) fn send_deferred(&mut self) {
         while let Some((message, reply)) = self.deferred.pop_front() {
+            if self.loans.is_on_its_way(message) {
+                return self.deferred.push_front((message, reply));
+            }
             if let Err(reply) = self.try_send(message, reply) {
                 self.deferred.push_front((message, reply));
                 if self.has_room() {
@@ -372,8 +383,12 @@ impl State {
         }
     }
 
-    /// Asks for another part of the payload area, if there may be one.
+    /// Asks for what is lent, and once it is back for another part of the payload area, if there may
+    /// be one.
     pub(super) fn ask_for_more(&mut self) {
+        if self.recall() {
+            return;
+        }
         if let Attach::Mapped { area, .. } = &self.attach
             && let Some(parts) = area.wanted_parts()
         {

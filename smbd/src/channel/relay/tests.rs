@@ -1,7 +1,7 @@
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt;
 use proto::relay::{
-    Attached, Body, Hello, OperationId, Outcome, RegionRange, ToChild, ToGatewayRecords,
+    Attached, Body, Hello, OperationId, Outcome, Outline, RegionRange, ToChild, ToGatewayRecords,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shm::link::Datagram;
@@ -9,6 +9,8 @@ use shm::link::pair;
 use shm::region::Region;
 
 use super::*;
+
+mod loans;
 
 const PART: u32 = 1 << 20;
 const RING: u32 = 64 * 1024;
@@ -33,6 +35,9 @@ enum Seen {
         inline: Option<Vec<u8>>,
         range: Option<RegionRange>,
     },
+    Expect(Outline),
+    Lend(OperationId, RegionRange),
+    Recall,
     Grow(u32),
     Close,
 }
@@ -90,6 +95,9 @@ impl Gateway {
                             range,
                         }
                     }
+                    ToGateway::Expect { outline } => Seen::Expect(outline),
+                    ToGateway::Lend { operation, target } => Seen::Lend(operation, target),
+                    ToGateway::Recall => Seen::Recall,
                     ToGateway::Grow { parts } => Seen::Grow(parts),
                     ToGateway::Close { .. } => Seen::Close,
                 });
@@ -100,6 +108,10 @@ impl Gateway {
 }
 
 fn hello() -> ToChild<'static> {
+    hello_of(2)
+}
+
+fn hello_of(max_operations: u32) -> ToChild<'static> {
     ToChild::Hello(Hello {
         peer: "10.0.0.1:4000".parse().unwrap(),
         local: "10.0.0.2:445".parse().unwrap(),
@@ -110,7 +122,7 @@ fn hello() -> ToChild<'static> {
         max_send: 1 << 20,
         max_receive: 1 << 20,
         max_messages: 16,
-        max_operations: 2,
+        max_operations,
         invalidate: true,
     })
 }
@@ -123,19 +135,27 @@ fn message(sequence: u64, bytes: &[u8]) -> ToChild<'_> {
 }
 
 fn relay_of(region: &Rc<SharedRegion>) -> (RelayChannel, Gateway) {
+    relay_with(region, hello())
+}
+
+fn relay_with(region: &Rc<SharedRegion>, hello: ToChild<'_>) -> (RelayChannel, Gateway) {
     let (ours, theirs) = pair().unwrap();
     let channel = RelayChannel::new(ours, Rc::clone(region)).unwrap();
     let mut gateway = Gateway {
         link: SocketLink::new(theirs, BACKLOG),
         region: Region::create(u64::from(RING) + 2 * u64::from(PART)).unwrap(),
     };
-    gateway.say(&hello());
+    gateway.say(&hello);
     (channel, gateway)
 }
 
 /// A relay that reads freely and is attached with one part.
 fn attached(region: &Rc<SharedRegion>) -> (RelayChannel, Gateway) {
-    let (channel, mut gateway) = relay_of(region);
+    attached_with(region, hello())
+}
+
+fn attached_with(region: &Rc<SharedRegion>, hello: ToChild<'_>) -> (RelayChannel, Gateway) {
+    let (channel, mut gateway) = relay_with(region, hello);
     channel.read_on(Reading::Freely);
     receive(&channel).unwrap();
     channel.authenticated();
@@ -395,7 +415,8 @@ fn a_relay_that_ends_without_drained_poisons_the_region() {
 
 #[test]
 fn what_smbdirectd_may_not_say_ends_the_channel() {
-    let wrong: [&[ToChild<'_>]; 6] = [
+    let operation = OperationId(9);
+    let wrong: [&[ToChild<'_>]; 8] = [
         &[hello()],
         &[message(2, b"out of sequence")],
         &[message(1, b"x"), message(1, b"twice")],
@@ -410,6 +431,11 @@ fn what_smbdirectd_may_not_say_ends_the_channel() {
             operation: OperationId(9),
             outcome: Outcome::Done,
         }],
+        &[ToChild::Ahead {
+            operation,
+            length: 1,
+        }],
+        &[ToChild::Returned { operation }],
         &[ToChild::Sent {
             operation: OperationId(9),
             outcome: Outcome::Done,

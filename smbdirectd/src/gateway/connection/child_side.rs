@@ -1,8 +1,8 @@
 //! The child's side of a connection: messages to it, its records, and what they ask for.
 
 use proto::relay::{
-    Body, Hello, MAX_MESSAGES, MAX_OPERATIONS, OperationId, Outcome, RegionRange, ToChild,
-    ToGateway, ToGatewayRecords,
+    Body, Hello, MAX_LOANS, MAX_MESSAGES, MAX_OPERATIONS, OperationId, Outcome, RegionRange,
+    ToChild, ToGateway, ToGatewayRecords,
 };
 use proto::time::Timestamp;
 use shm::link::{Link, SocketLink};
@@ -40,6 +40,7 @@ impl Connection {
         let bytes = self.receive.bytes(parked.buffer);
         let payload = bytes.get(parked.data.clone()).unwrap_or_default();
         let region = self.attachment.as_ref().map(Attachment::mapping);
+        let longest = self.longest_read();
         let step = self
             .inbound
             .accept(parked.fragment, payload, region, &mut shared.pool);
@@ -79,13 +80,33 @@ impl Connection {
                     self.attach_by = Some(now.saturating_add(shared.limits.unattached));
                     self.announcement = Some(theirs);
                 }
+                let ahead = match body {
+                    Body::Inline(message) => self.loans.take(message),
+                    Body::InRegion(_) => None,
+                };
+                let fetched = ahead.as_ref().map(|ahead| ahead.target.length);
+                match &ahead {
+                    Some(_) => self.owed.ahead(now),
+                    None => self.owed.urgent = true,
+                }
+                if let Some(ahead) = ahead {
+                    let (operation, length) = (ahead.operation, ahead.target.length);
+                    let operations = &mut self.operations;
+                    let key = operations.add_read(operation);
+                    trim(ahead.target, ahead.descriptors, longest, |segment| {
+                        operations.push_read(key, segment);
+                    })?;
+                    if let Some(link) = &mut self.link {
+                        let record = ToChild::Ahead { operation, length };
+                        link.queue(&mut |out| record.encode(out));
+                    }
+                }
                 if let Some(link) = &mut self.link {
                     link.queue(&mut |out| record.encode(out));
                 }
-                self.owed.urgent = true;
                 self.follow(sequence.0, || {
                     let bytes = parked.fragment.message_length;
-                    tracing::debug!(bytes, "the message is complete");
+                    tracing::debug!(bytes, fetched, "the message is complete");
                 });
                 Ok(true)
             }
@@ -190,15 +211,26 @@ impl Connection {
                         tracing::debug!(bytes = target.length, "RDMA READ is asked for");
                     });
                     self.check_operation(&[target])?;
-                    let longest = match self.sink {
-                        Some(_) => self.device_limits.max_message.min(sink::SLOT),
-                        None => self.device_limits.max_message,
-                    };
+                    let longest = self.longest_read();
                     let operations = &mut self.operations;
                     let key = operations.add_read(operation);
                     trim(target, descriptors, longest, |segment| {
                         operations.push_read(key, segment);
                     })?;
+                }
+                ToGateway::Expect { outline } => self.loans.expect(outline),
+                ToGateway::Lend { operation, target } => {
+                    self.check_operation(&[target])?;
+                    if !self.loans.lend(operation, target) {
+                        return Err(Ending::relay(format!(
+                            "the child lends more than {MAX_LOANS} extents"
+                        )));
+                    }
+                }
+                ToGateway::Recall => {
+                    for (operation, _) in self.loans.recall() {
+                        self.tell(&ToChild::Returned { operation });
+                    }
                 }
                 ToGateway::Reply {
                     operation,
@@ -275,8 +307,16 @@ impl Connection {
             .add_reply(operation, body, length, invalidate))
     }
 
+    /// Bytes of one RDMA READ at most.
+    fn longest_read(&self) -> u32 {
+        match self.sink {
+            Some(_) => self.device_limits.max_message.min(sink::SLOT),
+            None => self.device_limits.max_message,
+        }
+    }
+
     fn check_operation(&self, ranges: &[RegionRange]) -> Result<(), Ending> {
-        if self.operations.len() >= MAX_OPERATIONS as usize {
+        if self.operations.len() + self.loans.len() >= MAX_OPERATIONS as usize {
             return Err(Ending::relay(format!(
                 "the child has more than {MAX_OPERATIONS} unfinished operations"
             )));

@@ -40,7 +40,7 @@ use crate::rdma::{
     Completion, Device, DeviceLimits, Identifier, Operation, ProtectionDomain, QueuePair,
     QueuePairLimits, ReceiveBuffers, Slab, WorkRequest,
 };
-use crate::relay::{Fragment, Inbound, Phase, Pool};
+use crate::relay::{Fragment, Inbound, Loans, Phase, Pool};
 
 /// How long what is queued may take to leave once the connection is to end in order.
 const FINISHING: Duration = Duration::from_secs(5);
@@ -120,6 +120,8 @@ pub struct Connection {
     machine: smbdirect::Connection,
     send_queue: SendQueue,
     operations: Operations,
+    /// What payloads may be fetched into before the child has seen their requests.
+    loans: Loans,
     inbound: Inbound,
     parked: VecDeque<Parked>,
     link: Option<SocketLink>,
@@ -228,6 +230,7 @@ impl Connection {
                 u32::from(agreed.outstanding),
             ),
             operations: Operations::default(),
+            loans: Loans::default(),
             inbound: Inbound::new(),
             parked: VecDeque::new(),
             link: None,

@@ -5,14 +5,15 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use proto::relay::Descriptor;
+use proto::relay::{Outline, Word};
 use proto::smb2::NtStatus;
 use smbd::channel::{
-    Channel, Outgoing, OutgoingPayload, Payload, Reading, RelayChannel, SharedRegion,
+    Channel, Followed, Outgoing, OutgoingPayload, Payload, Reading, RelayChannel, SharedRegion,
 };
 
-use super::client::{Kind, Request, pattern};
+use super::client::{Kind, LENGTH_AT, PIECES_AT, REQUEST_SIZE, Request, pattern};
 use crate::note;
 use crate::run::Stage;
 
@@ -20,6 +21,9 @@ use crate::run::Stage;
 struct Task {
     request: Request,
     memory: LocalBoxFuture<'static, Result<Payload, NtStatus>>,
+    /// Its number on its connection.
+    message: u64,
+    is_new: bool,
 }
 
 pub(super) struct Served {
@@ -70,7 +74,9 @@ impl Child {
 impl Served {
     fn turn(&mut self, stage: &mut Stage) {
         let mut messages = Vec::new();
-        let outcome = self.channel.receive(&mut |message| messages.push(message));
+        let channel = &self.channel;
+        let outcome =
+            channel.receive(&mut |message| messages.push((channel.delivering(), message)));
         if outcome.is_err() {
             self.ended = true;
         }
@@ -79,14 +85,22 @@ impl Served {
             self.channel.read_on(Reading::Freely);
             self.channel.authenticated();
         }
-        for message in messages {
-            self.begin(Request::decode(self.client, &message));
+        for (number, message) in messages {
+            self.begin(number, Request::decode(self.client, &message));
         }
         let mut context = Context::from_waker(Waker::noop());
         for mut task in std::mem::take(&mut self.tasks) {
             match task.memory.as_mut().poll(&mut context) {
-                Poll::Pending => self.tasks.push(task),
-                Poll::Ready(Ok(payload)) => self.finish(task.request, payload, stage),
+                Poll::Pending => {
+                    task.is_new = false;
+                    self.tasks.push(task);
+                }
+                Poll::Ready(Ok(payload)) => {
+                    if task.is_new && task.request.kind == Kind::Write {
+                        stage.tally.add("payloads there with their requests", 1);
+                    }
+                    self.finish(task.message, task.request, payload, stage);
+                }
                 // The connection is at its end.
                 Poll::Ready(Err(NtStatus::CONNECTION_DISCONNECTED)) => {}
                 Poll::Ready(Err(status)) => panic!("no memory for a payload: {status:?}"),
@@ -97,17 +111,40 @@ impl Served {
         }
     }
 
-    fn begin(&mut self, request: Request) {
+    fn begin(&mut self, message: u64, request: Request) {
         note!("child of client {}: {request:?}", self.client);
         let memory = match request.kind {
-            Kind::Echo => return self.reply(request, request.length, Vec::new()),
-            Kind::Write => self.channel.fetch(descriptors(request), request.length),
+            Kind::Echo => return self.reply(message, request, request.length, Vec::new()),
+            // Some are refused, whatever was fetched for them.
+            Kind::Write if is_refused(request) => {
+                return self.reply(message, request, 8, Vec::new());
+            }
+            Kind::Write => {
+                let channel = &self.channel;
+                let accepted = async {
+                    // Twice, so that one is enough.
+                    for _ in 0..2 {
+                        channel.expect(request.length, &|| Some(outline(request)));
+                    }
+                    Some(channel.fetch(request.descriptors(), request.length))
+                };
+                let followed = Followed::new(channel, message, accepted);
+                followed
+                    .now_or_never()
+                    .flatten()
+                    .expect("it waits for nothing")
+            }
             Kind::Read => self.channel.payload(request.length),
         };
-        self.tasks.push(Task { request, memory });
+        self.tasks.push(Task {
+            request,
+            memory,
+            message,
+            is_new: true,
+        });
     }
 
-    fn finish(&mut self, request: Request, payload: Payload, stage: &mut Stage) {
+    fn finish(&mut self, message: u64, request: Request, payload: Payload, stage: &mut Stage) {
         let expected = pattern(self.client, request.number, request.length);
         if request.kind == Kind::Write {
             let mut bytes = Vec::new();
@@ -119,39 +156,52 @@ impl Served {
                 request.number
             );
             stage.tally.add("writes", 1);
-            return self.reply(request, 8, Vec::new());
+            return self.reply(message, request, 8, Vec::new());
         }
         payload.slice().copy_in(&expected).expect("room for a READ");
         stage.tally.add("reads", 1);
         let writes = vec![OutgoingPayload {
             payload,
             length: request.length,
-            descriptors: descriptors(request),
+            descriptors: request.descriptors(),
         }];
-        self.reply(request, 8, writes);
+        self.reply(message, request, 8, writes);
     }
 
-    fn reply(&mut self, request: Request, length: u32, writes: Vec<OutgoingPayload>) {
-        let mut message = request.number.to_le_bytes().to_vec();
-        message.extend(pattern(self.client, request.number, length));
-        self.channel.send(Outgoing {
-            pieces: vec![message.into()],
-            writes,
-            invalidate: None,
-        });
+    fn reply(&mut self, message: u64, request: Request, length: u32, writes: Vec<OutgoingPayload>) {
+        let mut answer = request.number.to_le_bytes().to_vec();
+        answer.extend(pattern(self.client, request.number, length));
+        let channel = &self.channel;
+        let answered = async {
+            channel.send(Outgoing {
+                pieces: vec![answer.into()],
+                writes,
+                invalidate: None,
+            });
+        };
+        let sent = Followed::new(channel, message, answered).now_or_never();
+        sent.expect("it waits for nothing");
     }
 }
 
-/// The request's memory: its number is the token. It is named in up to 24 pieces, more than some
-/// devices take WRITEs at a time.
-fn descriptors(request: Request) -> Vec<Descriptor> {
-    let pieces = request.length.min(1 + request.message_length % 24);
-    let longest = request.length.div_ceil(pieces);
-    let starts = (0..request.length).step_by(longest as usize);
-    let piece = |start: u32| Descriptor {
-        offset: u64::from(start).into(),
-        token: request.number.into(),
-        length: longest.min(request.length - start).into(),
+fn is_refused(request: Request) -> bool {
+    request.number % 5 == 4
+}
+
+/// What WRITEs look like that are named in as many pieces.
+fn outline(request: Request) -> Outline {
+    let word = |at, value| Word {
+        at,
+        mask: 0xFF,
+        value,
     };
-    starts.map(piece).collect()
+    Outline {
+        words: vec![
+            word(0, Kind::Write as u32),
+            word(PIECES_AT, request.pieces()),
+        ],
+        length_at: LENGTH_AT,
+        descriptors_at: REQUEST_SIZE as u16,
+        descriptors: request.pieces() as u16,
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use proto::relay::Descriptor;
 use proto::smbdirect::{Connection, MessageKey, Parameters, Received, Role, State};
 use proto::time::Timestamp;
 
@@ -18,7 +19,8 @@ pub(super) enum Kind {
     Read,
 }
 
-/// A request as it goes over the wire, and behind it filler up to the message's length.
+/// A request as it goes over the wire: a WRITE's descriptors behind it, and then filler up to the
+/// message's length.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request {
     pub(super) kind: Kind,
@@ -28,34 +30,86 @@ pub(super) struct Request {
     pub(super) message_length: u32,
 }
 
-pub(super) const REQUEST_SIZE: u32 = 9;
+/// Kind, number, length, and how many pieces the memory is named in.
+pub(super) const REQUEST_SIZE: u32 = 10;
+/// Where a request says its length.
+pub(super) const LENGTH_AT: u16 = 5;
+/// Where it says how many pieces.
+pub(super) const PIECES_AT: u16 = 9;
 
 impl Request {
     pub(super) fn encode(&self, client: u32) -> Vec<u8> {
         let mut bytes = vec![self.kind as u8];
         bytes.extend(self.number.to_le_bytes());
         bytes.extend(self.length.to_le_bytes());
-        bytes.extend((REQUEST_SIZE..self.message_length).map(|at| byte(client, self.number, at)));
+        bytes.push(self.pieces() as u8);
+        if self.kind == Kind::Write {
+            for descriptor in self.descriptors() {
+                bytes.extend(descriptor.offset.get().to_le_bytes());
+                bytes.extend(descriptor.token.get().to_le_bytes());
+                bytes.extend(descriptor.length.get().to_le_bytes());
+            }
+        }
+        let filler = bytes.len() as u32..self.message_length;
+        bytes.extend(filler.map(|at| byte(client, self.number, at)));
         bytes
+    }
+
+    /// How many pieces its memory is named in: up to 24, more than some devices take WRITEs at a time.
+    pub(super) fn pieces(&self) -> u32 {
+        let pieces = match self.number % 4 {
+            0..3 => 1,
+            _ => 1 + (self.number * 7 + self.length) % 24,
+        };
+        pieces.min(self.length.max(1))
+    }
+
+    /// The request's memory: its number is the token.
+    pub(super) fn descriptors(&self) -> Vec<Descriptor> {
+        let pieces = self.pieces();
+        let longest = self.length / pieces;
+        let piece = |index: u32| {
+            let start = index * longest;
+            let end = match index + 1 == pieces {
+                true => self.length,
+                false => start + longest,
+            };
+            Descriptor {
+                offset: u64::from(start).into(),
+                token: self.number.into(),
+                length: (end - start).into(),
+            }
+        };
+        (0..pieces).map(piece).collect()
+    }
+
+    /// Where the filler begins.
+    fn filler_at(&self) -> u32 {
+        match self.kind {
+            Kind::Write => REQUEST_SIZE + self.pieces() * size_of::<Descriptor>() as u32,
+            _ => REQUEST_SIZE,
+        }
     }
 
     /// Panics where the bytes are not this client's request.
     pub(super) fn decode(client: u32, bytes: &[u8]) -> Request {
-        let (head, filler) = bytes.split_at(REQUEST_SIZE as usize);
+        let head = &bytes[..REQUEST_SIZE as usize];
         let number = u32::from_le_bytes(head[1..5].try_into().expect("four bytes"));
-        for (at, found) in filler.iter().enumerate() {
-            let expected = byte(client, number, REQUEST_SIZE + at as u32);
-            assert_eq!(
-                *found, expected,
-                "another byte of request {number} of client {client}"
-            );
-        }
-        Request {
+        let request = Request {
             kind: [Kind::Echo, Kind::Write, Kind::Read][usize::from(head[0])],
             number,
             length: u32::from_le_bytes(head[5..9].try_into().expect("four bytes")),
             message_length: bytes.len() as u32,
+        };
+        let rest = bytes.len() as u32;
+        for at in request.filler_at()..rest {
+            assert_eq!(
+                bytes[at as usize],
+                byte(client, number, at),
+                "another byte of request {number} of client {client}"
+            );
         }
+        request
     }
 }
 
@@ -102,7 +156,7 @@ impl Client {
             max_outstanding_sends: chance.one_of(&[1, 4, 255]),
             ..Parameters::client()
         };
-        let count = chance.between(1, 8) as u32;
+        let count = chance.between(1, 12) as u32;
         let to_ask = (0..count).map(|number| request(number, chance)).collect();
         let mut client = Client {
             number,
@@ -262,10 +316,12 @@ fn request(number: u32, chance: &mut Chance) -> Request {
         0 => chance.between(4000, 9000),
         _ => chance.between(u64::from(REQUEST_SIZE), 400),
     };
-    Request {
+    let mut request = Request {
         kind,
         number,
         length: length as u32,
         message_length: message_length as u32,
-    }
+    };
+    request.message_length = request.message_length.max(request.filler_at());
+    request
 }
