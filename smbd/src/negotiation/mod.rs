@@ -250,8 +250,9 @@ struct Sizes {
 impl Sizes {
     /// Over RDMA whatever travels inside a message must fit one of the client's, or of ours. READ
     /// and WRITE are not clamped to that while their payload goes by RDMA, since clients take the
-    /// size of their RDMA transfers from these fields; where every session is signed or encrypted, since
-    /// this end or the client requires it, and no RDMA transform does that for a payload, it does not.
+    /// size of their RDMA transfers from these fields; where every session is signed or encrypted, and
+    /// no RDMA transform does that for a payload, it does not. A client that requires signing is told so
+    /// for what it writes.
     fn of(
         dialect: Dialect,
         policy: &Policy<'_>,
@@ -281,14 +282,15 @@ impl Sizes {
         let must_be_inline = if global.server_smb_encrypt == ServerEncryption::Required {
             !transforms.encryption
         } else {
-            let signed = global.server_signing == ServerSigning::Mandatory
-                || client.contains(SecurityMode::SIGNING_REQUIRED);
-            signed && !transforms.signing
+            global.server_signing == ServerSigning::Mandatory && !transforms.signing
         };
+        // What it may receive is the client's own affair, and more than this end can send as yet.
+        let writes_inline = client.contains(SecurityMode::SIGNING_REQUIRED) && !transforms.signing;
         let bare = policy.config.rdma.allow_unprotected_payload;
-        let (read, write) = match must_be_inline && !bare {
-            true => (send, receive),
-            false => (limits.max_rdma, limits.max_rdma),
+        let (read, write) = match (must_be_inline && !bare, writes_inline && !bare) {
+            (true, _) => (send, receive),
+            (false, true) => (limits.max_rdma, receive),
+            (false, false) => (limits.max_rdma, limits.max_rdma),
         };
         Sizes {
             transact: sizes.transact.min(send).min(receive),
