@@ -43,6 +43,8 @@ pub struct Limits {
     pub first_message: Duration,
     /// How long it may then wait for its child's `attach`.
     pub unattached: Duration,
+    /// The settings are lowered to what memory may be locked.
+    short_of_memory: bool,
 }
 
 impl Limits {
@@ -53,6 +55,57 @@ impl Limits {
             max_reads: OUTSTANDING_READS,
             first_message: FIRST_MESSAGE,
             unattached: UNATTACHED,
+            short_of_memory: false,
+        }
+    }
+
+    /// Lowers what was set to what a process does that may lock so many bytes, and says so: up to half
+    /// of them are payload memory, in whole parts, and as many connections are accepted as the rest is
+    /// enough for. Where no part fits nobody is: a client that can move no payload is better off over TCP.
+    pub fn fit(&mut self, locked: u64) -> Option<String> {
+        let wanted = self.pinned_limit();
+        if locked >= wanted {
+            return None;
+        }
+        self.short_of_memory = true;
+        let connection = self.connection_memory();
+        let settings = &mut self.settings;
+        let part = u64::from(crate::memory::PART_SIZE);
+        settings.memory_budget = settings.memory_budget.min(locked / 2) / part * part;
+        let connections = match settings.memory_budget {
+            0 => 0,
+            budget => (locked - budget) / connection,
+        };
+        settings.max_connections = u32::try_from(connections)
+            .unwrap_or(u32::MAX)
+            .min(settings.max_connections);
+        let served = match settings.max_connections {
+            0 => "no RDMA connection is accepted".to_owned(),
+            count => format!(
+                "{count} RDMA connections are accepted at most, with {} MiB for RDMA payload",
+                settings.memory_budget >> 20
+            ),
+        };
+        let have = locked >> 10;
+        let wanted = wanted >> 10;
+        Some(format!(
+            "{served}, as {have} KiB may be locked and {wanted} are wanted: {MEMORY_LOCK_ADVICE}"
+        ))
+    }
+
+    /// What to do where the budget of payload memory is used up.
+    pub fn budget_advice(&self) -> &'static str {
+        match self.short_of_memory {
+            true => MEMORY_LOCK_ADVICE,
+            false => "raise rdma memory budget, or serve fewer clients",
+        }
+    }
+
+    /// What to do where as many connections are open as are allowed.
+    pub fn connections_advice(&self) -> &'static str {
+        match self.short_of_memory {
+            true => MEMORY_LOCK_ADVICE,
+            false => "raise rdma max connections if these are wanted",
         }
     }
 
@@ -138,13 +191,18 @@ impl Limits {
 
     /// Bytes this process may pin: the regions' budget, and for each connection its buffers.
     pub fn pinned_limit(&self) -> u64 {
+        let connections = u64::from(self.settings.max_connections);
+        self.settings
+            .memory_budget
+            .saturating_add(self.connection_memory().saturating_mul(connections))
+    }
+
+    /// Bytes a connection pins beside its payload.
+    fn connection_memory(&self) -> u64 {
         let credits = u64::from(self.settings.receive_credits) + 1;
         let receive = credits * u64::from(self.settings.max_receive_size.max(512));
         let send = u64::from(OUTSTANDING_SENDS) * 1408;
-        let connection = (receive + send + SINKS + QUEUE_MEMORY).next_multiple_of(4096);
-        self.settings
-            .memory_budget
-            .saturating_add(connection.saturating_mul(u64::from(self.settings.max_connections)))
+        (receive + send + SINKS + QUEUE_MEMORY).next_multiple_of(4096)
     }
 }
 
@@ -235,6 +293,25 @@ mod tests {
         assert_eq!(small.len(), expected.len(), "{small:?}");
         for (said, expected) in small.iter().zip(expected) {
             assert!(said.contains(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_locked_is_shared_between_payload_and_connections() {
+        let limits = Limits::new(settings());
+        let enough = limits.pinned_limit();
+        assert_eq!(limits.clone().fit(enough), None);
+        // Locked MiB, payload MiB, connections.
+        for (locked, payload, connections) in [(0, 0, 0), (8, 0, 0), (16, 8, 5), (64, 32, 22)] {
+            let mut limits = limits.clone();
+            let said = limits.fit(locked << 20).expect("it is too little");
+            let settings = limits.settings();
+            assert_eq!(settings.memory_budget, payload << 20, "{locked}: {said}");
+            assert_eq!(settings.max_connections, connections, "{locked}: {said}");
+            assert!(limits.pinned_limit() <= locked << 20, "{locked}");
+            assert!(said.contains("LimitMEMLOCK=infinity"), "{said}");
+            assert_eq!(limits.budget_advice(), MEMORY_LOCK_ADVICE);
+            assert_eq!(limits.connections_advice(), MEMORY_LOCK_ADVICE);
         }
     }
 

@@ -28,9 +28,9 @@ pub fn confine() -> Result<(), PrivilegeError> {
 }
 
 /// Raises the locked-memory limit to `pinned`, then becomes `uid` and `gid` (0 stays root) with
-/// CAP_NET_BIND_SERVICE alone.
-pub fn drop_to(uid: u32, gid: u32, pinned: u64) -> Result<(), PrivilegeError> {
-    raise_memory_limit(pinned);
+/// CAP_NET_BIND_SERVICE alone. Answers the bytes it may lock now.
+pub fn drop_to(uid: u32, gid: u32, pinned: u64) -> Result<u64, PrivilegeError> {
+    let locked = raise_memory_limit(pinned)?;
     if uid != 0 {
         prctl::set_keepcaps(true).map_err(SystemError::of("keep capabilities"))?;
         setgroups(&[]).map_err(SystemError::of("drop supplementary groups"))?;
@@ -45,7 +45,8 @@ pub fn drop_to(uid: u32, gid: u32, pinned: u64) -> Result<(), PrivilegeError> {
     caps::set(None, CapSet::Permitted, &kept)?;
     // Changing the user forgets both.
     prctl::set_dumpable(false).map_err(SystemError::of("forbid core dumps"))?;
-    die_with_parent()
+    die_with_parent()?;
+    Ok(locked)
 }
 
 fn die_with_parent() -> Result<(), PrivilegeError> {
@@ -53,19 +54,15 @@ fn die_with_parent() -> Result<(), PrivilegeError> {
     Ok(())
 }
 
-/// A lower limit than wanted is no reason to stop: registering says so when it is reached.
-fn raise_memory_limit(pinned: u64) {
-    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK) else {
-        return;
-    };
-    if setrlimit(Resource::RLIMIT_MEMLOCK, pinned, pinned).is_err() {
-        let lowered = pinned.min(hard);
-        let result = setrlimit(Resource::RLIMIT_MEMLOCK, lowered, lowered);
-        tracing::warn!(
-            wanted = pinned,
-            limit = lowered,
-            ?result,
-            "the locked-memory limit could not be raised; start smbd as root or lower the budget"
-        );
+/// A lower limit than wanted is no reason to stop: less is served then.
+fn raise_memory_limit(pinned: u64) -> Result<u64, SystemError> {
+    if setrlimit(Resource::RLIMIT_MEMLOCK, pinned, pinned).is_ok() {
+        return Ok(pinned);
     }
+    let limit = getrlimit(Resource::RLIMIT_MEMLOCK);
+    let (_, hard) = limit.map_err(SystemError::of("read the limit of locked memory"))?;
+    let lowered = pinned.min(hard);
+    setrlimit(Resource::RLIMIT_MEMLOCK, lowered, lowered)
+        .map_err(SystemError::of("set the limit of locked memory"))?;
+    Ok(lowered)
 }

@@ -15,6 +15,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use crate::config::Limits;
 use crate::gateway::{Gateway, GatewayError};
 use crate::privileges;
+use crate::rdma::LOCKS_MEMORY;
 
 /// Time, process and pid before each line, as smbd's processes write it to the same log.
 struct Prefix;
@@ -52,9 +53,12 @@ fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut control = SocketLink::new(socket, proto::control::BACKLOG);
     let settings = receive_settings(&mut control)?;
-    let limits = Limits::new(settings);
+    let mut limits = Limits::new(settings);
     let (uid, gid) = (limits.settings().uid, limits.settings().gid);
-    privileges::drop_to(uid, gid, limits.pinned_limit())?;
+    let locked = privileges::drop_to(uid, gid, limits.pinned_limit())?;
+    if LOCKS_MEMORY && let Some(text) = limits.fit(locked) {
+        tracing::warn!("{text}");
+    }
     if let Err(error) = shm::scheduling::gather_work_of_many() {
         tracing::warn!("clients may be served slower than they need be: {error}");
     }

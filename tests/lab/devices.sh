@@ -9,7 +9,8 @@
 #   vlan          a VLAN on a device's interface is mounted         bridge   a device on a bridge is
 #   bond          a device on a bond is; skipped where the kernel has none
 #   carrier       an interface without a carrier is not told of, and is again
-#   memory-lock   the limit of locked memory is too small           permission   the port may not be bound
+#   memory-lock   the limit of locked memory is too small for anybody, then for some
+#   permission    the port may not be bound
 #
 #   SMBDIRECT_BIN_DIR   the two daemons
 #
@@ -45,6 +46,7 @@ serve() {
 	printf '[global]\n\tserver smb transports = %s\n[share]\n\tpath = /srv/share\n\tread only = no\n' "${transports:-tcp, rdma}" >$config
 	smbd passwd add load --stdin <<<load-word >/dev/null || fail "passwd add"
 	server "$@" "$SMBDIRECT_BIN_DIR/smbd" --config $config >"$LAB_RESULTS/smbd.log" 2>&1 &
+	served=$!
 	wait_until 10 is_up || fail "the server does not answer within 10 s"
 }
 is_up() { status >/dev/null; }
@@ -251,15 +253,38 @@ carrier() {
 	expect_listens 10.9.1.1 rdma_s2
 }
 
-memory_lock() {
-	ulimit -l 4096
+# scanty KIB: the server may lock so much and can't change it.
+scanty() {
+	ulimit -l "$1"
 	serve setpriv --bounding-set -sys_resource,-ipc_lock --inh-caps -sys_resource,-ipc_lock
-	expect_listens 10.9.0.1 rdma_s1
+	expect_listens $near $near_device
+}
+said() { grep -q "$1.*start smbd as root, give its service LimitMEMLOCK=infinity" "$LAB_RESULTS/smbd.log"; }
+payload() { status | jq '.gateway.totals | .rdma_read_bytes + .rdma_write_bytes'; }
+mount_again() {
+	mkdir -p "/mnt/$1"
+	timeout -s KILL 20 mount -t cifs //$near/share "/mnt/$1" \
+		-o vers=3.1.1,rdma,nosharesock,soft,cache=none,username=load,password=load-word
+}
+
+memory_lock() {
+	scanty 4096
+	said 'no RDMA connection is accepted, as 4096 KiB may be locked' || fail "the log does not say it"
+	[ "$(grep -c 'may be locked' "$LAB_RESULTS/smbd.log")" = 1 ] || fail "it is said more than once"
 	doctor | jq -e 'any(.findings[]; .reason == "memory_lock" and .prevents)' >/dev/null || fail "the doctor"
-	mkdir -p /mnt/a
-	timeout -s KILL 10 mount -t cifs //10.9.0.1/share /mnt/a -o vers=3.1.1,rdma,soft,username=load,password=load-word
-	grep -q 'the locked-memory limit could not be raised' "$LAB_RESULTS/smbd.log" || fail "the log does not say it"
-	grep -q 'the limit of locked memory is too small: start smbd as root' "$LAB_RESULTS/smbd.log" || fail "no line says what to do"
+	! mount_again a || fail "a client is served that can move no payload"
+	said 'connection refused: 0 RDMA connections are open of the 0 that are allowed' || fail "the log does not say why one is refused"
+	mount -t cifs //$near/share /mnt/a -o vers=3.1.1,username=load,password=load-word || fail "mount over TCP"
+	use /mnt/a
+	umount /mnt/a || fail "umount"
+	kill -TERM $served && wait_until 10 ended $served || fail "the server does not end"
+	scanty 65536
+	said 'RDMA connections are accepted at most, with 32 MiB for RDMA payload, as 65536 KiB may be locked' || fail "the log does not say it"
+	doctor | jq -e 'any(.findings[]; .reason == "memory_lock" and (.prevents | not))' >/dev/null || fail "the doctor"
+	mount_again a && mount_again b || fail "mount"
+	use /mnt/a
+	use /mnt/b
+	[ "$(payload)" -gt 0 ] || fail "no payload went by RDMA"
 }
 
 permission() {

@@ -36,6 +36,7 @@ pub struct LiveObjects {
 thread_local! {
     static TABLE: RefCell<Table> = RefCell::new(Table::default());
     static QUEUE_PAIRS: Cell<u64> = const { Cell::new(0) };
+    static LOCKABLE: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +72,11 @@ pub fn live_objects() -> LiveObjects {
         memory_regions: table.registrations.len() as u64,
         pinned_bytes: table.registrations.values().map(|one| one.length).sum(),
     })
+}
+
+/// From now on this thread's registrations take no more bytes together.
+pub(super) fn limit_locked(bytes: u64) {
+    LOCKABLE.set(bytes);
 }
 
 pub(super) fn count_queue_pair(change: i64) {
@@ -145,7 +151,7 @@ impl MemoryRegion {
             owner: shared,
             offset,
         };
-        Ok(MemoryRegion::register(domain, length, access, memory))
+        MemoryRegion::register(domain, length, access, memory)
     }
 
     fn register(
@@ -153,7 +159,13 @@ impl MemoryRegion {
         length: u64,
         access: Access,
         memory: Memory,
-    ) -> MemoryRegion {
+    ) -> Result<MemoryRegion, SystemError> {
+        if live_objects().pinned_bytes + length > LOCKABLE.get() {
+            return Err(SystemError {
+                operation: "register memory",
+                source: std::io::Error::from_raw_os_error(libc::ENOMEM),
+            });
+        }
         let (token, base) = TABLE.with_borrow_mut(|table| {
             table.newest_token += 1;
             // Far from zero, page aligned, a page apart.
@@ -170,12 +182,12 @@ impl MemoryRegion {
             table.registrations.insert(table.newest_token, registration);
             (table.newest_token, base)
         });
-        MemoryRegion {
+        Ok(MemoryRegion {
             token,
             base,
             length,
             _domain: domain.clone(),
-        }
+        })
     }
 
     /// `length` bytes at `offset` of this registration; `None` outside it.
@@ -342,7 +354,7 @@ impl Slab {
     ) -> Result<Slab, SystemError> {
         let bytes = Rc::new(RefCell::new(vec![0; length]));
         let memory = Memory::Private(bytes.clone());
-        let region = MemoryRegion::register(domain, length as u64, access, memory);
+        let region = MemoryRegion::register(domain, length as u64, access, memory)?;
         Ok(Slab { region, bytes })
     }
 

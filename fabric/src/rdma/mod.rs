@@ -31,6 +31,9 @@ pub use work_request::{Operation, WorkRequest};
 
 use shm::SystemError;
 
+/// Nothing is locked here but in a test that says so.
+pub const LOCKS_MEMORY: bool = false;
+
 fn refused(operation: &'static str, errno: i32) -> SystemError {
     SystemError {
         operation,

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use shm::SystemError;
 
 use super::device::{DeviceLimits, Transport};
+use super::memory_region::limit_locked;
 use super::refused;
 
 /// A fabric as one program sees it.
@@ -27,6 +28,8 @@ pub struct Fabric {
     pub late_send_completions: bool,
     /// A queue pair in error gives no request back, as no device should and some do.
     pub keeps_requests: bool,
+    /// Bytes the thread may lock, as its limit of locked memory would be.
+    pub lockable: u64,
 }
 
 /// A device and its address.
@@ -55,11 +58,13 @@ impl Fabric {
             receive_before_established: false,
             late_send_completions: false,
             keeps_requests: false,
+            lockable: u64::MAX,
         }
     }
 
     /// Makes it the fabric of the calling thread.
     pub fn enter(self) {
+        limit_locked(self.lockable);
         CURRENT.with_borrow_mut(|current| *current = Some(Rc::new(self)));
     }
 
@@ -118,6 +123,7 @@ impl Fabric {
             receive_before_established: has("receive-before-established"),
             late_send_completions: has("late-send-completions"),
             keeps_requests: has("keeps-requests"),
+            lockable: u64::MAX,
         })
     }
 

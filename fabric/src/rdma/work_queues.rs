@@ -85,6 +85,11 @@ impl WorkQueues {
         limits: QueuePairLimits,
         fabric: &Fabric,
     ) -> Result<WorkQueues, SystemError> {
+        let device = domain.device().limits()?;
+        let most = device.max_work_requests.min(device.max_completions);
+        if limits.send.max(limits.receive) > most {
+            return Err(refused("create a queue pair", libc::EINVAL));
+        }
         let poller = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(SystemError::of("create a completion channel"))?;
         let wakeup = Wakeup::new()?;

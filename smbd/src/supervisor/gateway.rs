@@ -18,8 +18,6 @@ const GATEWAY_ACCOUNT: u32 = 61_100;
 const MAX_RECEIVE_SIZE: u32 = 1364;
 /// MS-SMBD 2.2.1, MaxFragmentedSize: what Windows has.
 const MAX_FRAGMENTED_SIZE: u32 = 1 << 20;
-/// MS-SMBD memory registration needs a little more than the payload: send and receive buffers.
-const MEMLOCK_SLACK: u64 = 512 << 20;
 
 impl Supervisor {
     /// smbdirectd is wanted when the configuration has RDMA and there is a device, or the
@@ -52,7 +50,6 @@ impl Supervisor {
     }
 
     pub(super) fn configure_gateway(&mut self) {
-        let memory_lock = self.config.rdma.memory_budget.saturating_add(MEMLOCK_SLACK);
         let account = Account::named(&self.config.global.smbdirectd_user, GATEWAY_ACCOUNT);
         let account = account.unwrap_or_else(|error| {
             tracing::warn!(%error, "running smbdirectd as user {GATEWAY_ACCOUNT}");
@@ -86,17 +83,6 @@ impl Supervisor {
             max_fragmented_receive_size: MAX_FRAGMENTED_SIZE,
             keepalive_interval_s: rdma.keepalive_interval,
         };
-        if let Some(pid) = self.gateway.pid.and_then(rustix::process::Pid::from_raw) {
-            let limit = rustix::process::Rlimit {
-                current: Some(memory_lock),
-                maximum: Some(memory_lock),
-            };
-            if let Err(error) =
-                rustix::process::prlimit(Some(pid), rustix::process::Resource::Memlock, limit)
-            {
-                tracing::warn!(%error, "can't raise smbdirectd's limit of locked memory; run smbd as root, or raise ulimit -l");
-            }
-        }
         if let Some(link) = self.gateway.link() {
             link.send(&ToGateway::Configure(settings));
         }

@@ -179,8 +179,9 @@ impl Gateway {
         let most = self.shared.limits.settings().max_connections as usize;
         if self.connections.len() >= most {
             return Err(format!(
-                "{most} RDMA connections are open, the most allowed; raise `rdma max connections` \
-                 if these are wanted"
+                "{} RDMA connections are open of the {most} that are allowed; {}",
+                self.connections.len(),
+                self.shared.limits.connections_advice()
             ));
         }
         let Some(peer) = identifier.peer_address().map(|peer| peer.ip()) else {

@@ -16,7 +16,7 @@ impl Budget {
 
     /// Bytes that can be taken.
     pub fn left(&self) -> u64 {
-        self.limit - self.used
+        self.limit.saturating_sub(self.used)
     }
 
     /// Takes `bytes`, or nothing.
@@ -27,6 +27,12 @@ impl Budget {
         }
         self.used += bytes;
         true
+    }
+
+    /// Of what is taken `bytes` could not be had after all, and no more can be: the limit becomes
+    /// what is taken beside them.
+    pub fn lower(&mut self, bytes: u64) {
+        self.limit = self.limit.min(self.used.saturating_sub(bytes));
     }
 
     /// Gives `bytes` back.
@@ -50,5 +56,17 @@ mod tests {
         assert!(!budget.take(1));
         budget.give_back(60);
         assert!(budget.take(60) && !budget.take(u64::MAX));
+    }
+
+    #[test]
+    fn what_could_not_be_had_is_not_taken_again() {
+        let mut budget = Budget::new(100);
+        assert!(budget.take(30) && budget.take(20));
+        budget.lower(20);
+        assert_eq!(budget.left(), 0);
+        budget.give_back(20);
+        assert!(!budget.take(1));
+        budget.give_back(30);
+        assert!(!budget.take(31) && budget.take(30));
     }
 }

@@ -69,10 +69,7 @@ pub struct Attachment {
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// The child is served without RDMA payload.
-    #[error(
-        "{wanted} bytes of pinned memory are wanted and {left} are left; raise the memory budget \
-         or serve fewer clients"
-    )]
+    #[error("{wanted} bytes of pinned memory are wanted and {left} are left")]
     Budget {
         /// Bytes a first part takes.
         wanted: u64,
@@ -205,7 +202,8 @@ impl Memory {
         self.total.give_back(bytes);
     }
 
-    /// The child has mapped the region: seals it and registers its parts for this connection.
+    /// The child has mapped the region: seals it and registers its parts for this connection. Where
+    /// the kernel locks no more memory the budget is lowered to what it has locked.
     pub fn mapped(&mut self, attachment: &Attachment) -> Result<(), SystemError> {
         let region = &attachment.region;
         if !region.sealed.get() {
@@ -213,10 +211,18 @@ impl Memory {
             region.sealed.set(true);
         }
         let mut domains = region.domains.borrow_mut();
-        match domains.get_mut(&attachment.domain) {
-            Some(used) => used.register(&region.region, region.parts.get()),
-            None => Ok(()),
+        let Some(used) = domains.get_mut(&attachment.domain) else {
+            return Ok(());
+        };
+        let registered = used.register(&region.region, region.parts.get());
+        if let Err(error) = &registered
+            && is_out_of_memory(error)
+        {
+            let parts = used.parts.len() as u64;
+            let missing = used.counted - parts * u64::from(PART_SIZE);
+            self.total.lower(missing);
         }
+        registered
     }
 
     /// Raises the parts in use towards `wanted` as far as both budgets go; answers how many there
@@ -247,6 +253,9 @@ impl Memory {
                     used.parts.truncate(region.parts.get() as usize);
                 }
                 drop(domains);
+                if is_out_of_memory(&error) {
+                    self.total.lower(bytes);
+                }
                 self.give_back(&region, bytes);
                 return (region.parts.get(), Some(error));
             }
@@ -351,6 +360,11 @@ impl DomainUse {
         }
         Ok(())
     }
+}
+
+/// The kernel locks no more memory for this process, or has none.
+pub fn is_out_of_memory(error: &SystemError) -> bool {
+    error.source.raw_os_error() == Some(libc::ENOMEM)
 }
 
 /// The part a range lies in and its offset there; `None` outside the granted parts or across two.

@@ -152,9 +152,7 @@ impl MemoryRegion {
         // the registration, and no reference is made into memory the NIC may write.
         let raw =
             unsafe { ibv_reg_mr(domain.raw(), start.cast(), length as usize, flags.0 as i32) };
-        let raw = NonNull::new(raw).ok_or_else(|| {
-            last_error("register memory (at ENOMEM raise the memory limit or lower the budget)")
-        })?;
+        let raw = NonNull::new(raw).ok_or_else(|| last_error("register memory"))?;
         MEMORY_REGIONS.fetch_add(1, Ordering::Relaxed);
         PINNED_BYTES.fetch_add(length, Ordering::Relaxed);
         Ok(MemoryRegion {

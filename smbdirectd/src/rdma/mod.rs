@@ -29,6 +29,9 @@ use std::io;
 
 use shm::SystemError;
 
+/// What is registered is locked, within the process's limit.
+pub const LOCKS_MEMORY: bool = true;
+
 /// `rdma_*` calls answer -1 and set errno.
 fn cm_result(operation: &'static str, answer: c_int) -> Result<(), SystemError> {
     if answer == 0 {

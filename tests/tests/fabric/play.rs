@@ -9,7 +9,9 @@ use fabric::config::Limits;
 use fabric::gateway::Gateway;
 use fabric::rdma::Fabric;
 use proto::control::QueryId;
-use proto::control::gateway::{FromGateway, GatewaySettings, GatewayTotals, ToGateway};
+use proto::control::gateway::{
+    DeviceStatus, FromGateway, GatewaySettings, GatewayTotals, ToGateway,
+};
 use proto::relay::Descriptor;
 use proto::smb2::BufferDescriptorV1;
 use shm::link::{Datagram, Link, SocketLink};
@@ -27,6 +29,7 @@ pub struct Play {
     gateway: Option<JoinHandle<Result<(), String>>>,
     server: Option<SocketAddr>,
     status: Option<GatewayTotals>,
+    devices: Vec<DeviceStatus>,
     queries: u64,
     /// Ends of relays, in the order announced.
     pub children: Vec<Child>,
@@ -72,6 +75,7 @@ impl Play {
             gateway: Some(gateway),
             server: None,
             status: None,
+            devices: Vec::new(),
             queries: 0,
             children: Vec::new(),
             clients: Vec::new(),
@@ -98,7 +102,12 @@ impl Play {
                         self.children.push(Child::new(descriptors.remove(0)));
                     }
                     FromGateway::Connections { .. } => {}
-                    FromGateway::Status { totals, .. } => self.status = Some(totals),
+                    FromGateway::Status {
+                        totals, devices, ..
+                    } => {
+                        self.status = Some(totals);
+                        self.devices = devices;
+                    }
                     FromGateway::Problem { text } => panic!("{text}"),
                 }
             }
@@ -168,6 +177,12 @@ impl Play {
         self.control.flush().expect("a gateway");
         self.until("a status", |play| play.status.is_some());
         self.status.expect("just seen")
+    }
+
+    /// The gateway's device, as its status shows it.
+    pub fn device(&mut self) -> DeviceStatus {
+        self.totals();
+        self.devices.pop().expect("a device")
     }
 
     /// Everybody leaves; nothing of anybody stays.

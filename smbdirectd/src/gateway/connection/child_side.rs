@@ -5,13 +5,14 @@ use proto::relay::{
     ToChild, ToGateway, ToGatewayRecords,
 };
 use proto::time::Timestamp;
+use shm::SystemError;
 use shm::link::{Link, SocketLink};
 
 use super::{Connection, DATAGRAMS_A_TURN, Parked, Shared, Stage};
 use crate::gateway::ending::Ending;
 use crate::gateway::operations::ReplyBody;
 use crate::gateway::sink::{self, Sink};
-use crate::memory::{AttachError, Attachment};
+use crate::memory::{AttachError, Attachment, is_out_of_memory};
 use crate::rdma::Transport;
 use crate::relay::{Phase, Step, trim};
 
@@ -260,7 +261,11 @@ impl Connection {
                     if let Some(attachment) = &self.attachment {
                         let (parts, failed) = shared.memory.grow(attachment, parts);
                         if let Some(error) = failed {
-                            tracing::warn!(connection = self.number.0, "{error}");
+                            let why = Ending::from(error).detail;
+                            tracing::warn!(
+                                connection = self.number.0,
+                                "no more payload memory: {why}"
+                            );
                         }
                         self.tell(&ToChild::Grown { parts });
                     }
@@ -344,7 +349,11 @@ impl Connection {
         shared: &mut Shared,
     ) -> Result<(), Ending> {
         self.attach_by = None;
-        match shared.memory.attach(&self.domain, memfd) {
+        let attached = match self.make_sink() {
+            Ok(()) => shared.memory.attach(&self.domain, memfd),
+            Err(error) => Err(error.into()),
+        };
+        match attached {
             Ok(attachment) => {
                 let record = ToChild::Attached(attachment.attached());
                 let memfd = match attachment.new_memfd() {
@@ -367,19 +376,41 @@ impl Connection {
                 }
                 Ok(())
             }
-            Err(error @ (AttachError::Budget { .. } | AttachError::Rings)) => {
-                tracing::warn!(
-                    connection = self.number.0,
-                    peer = %self.peer,
-                    "served without RDMA payload: {error}"
-                );
-                self.phase = Phase::Refused;
-                self.tell(&ToChild::AttachRefused);
+            Err(error @ AttachError::Budget { .. }) => {
+                let advice = shared.limits.budget_advice();
+                self.refuse_payload(&format!("{error}; {advice}"));
+                Ok(())
+            }
+            Err(error @ AttachError::Rings) => {
+                self.refuse_payload(&error.to_string());
+                Ok(())
+            }
+            Err(AttachError::System(error)) if is_out_of_memory(&error) => {
+                self.refuse_payload(&Ending::from(error).detail);
                 Ok(())
             }
             Err(error @ AttachError::NotARegion(_)) => Err(Ending::relay(error)),
             Err(AttachError::System(error)) => Err(error.into()),
         }
+    }
+
+    fn refuse_payload(&mut self, why: &str) {
+        tracing::warn!(
+            connection = self.number.0,
+            peer = %self.peer,
+            "served without RDMA payload: {why}"
+        );
+        self.sink = None;
+        self.phase = Phase::Refused;
+        self.tell(&ToChild::AttachRefused);
+    }
+
+    /// Before the child is promised anything: there may be no memory for it.
+    fn make_sink(&mut self) -> Result<(), SystemError> {
+        if self.device().transport() == Transport::Iwarp {
+            self.sink = Some(Sink::new(&self.domain)?);
+        }
+        Ok(())
     }
 
     fn mapped(&mut self, shared: &mut Shared) -> Result<(), Ending> {
@@ -388,15 +419,21 @@ impl Connection {
         };
         shared.memory.mapped(attachment)?;
         let attached = attachment.attached();
-        if self.device().transport() == Transport::Iwarp {
-            self.sink = Some(Sink::new(&self.domain)?);
-        }
         self.inbound
             .use_ring(attached.ring_offset, attached.ring_size);
         let credits = self.machine.parameters().receive_credit_max;
         let more = (u32::from(credits) + 1).saturating_sub(self.receive.count());
-        self.receive.grow(&self.domain, more)?;
-        self.machine.limit_receive_credits(credits);
+        match self.receive.grow(&self.domain, more) {
+            Ok(()) => self.machine.limit_receive_credits(credits),
+            Err(error) if is_out_of_memory(&error) => tracing::warn!(
+                connection = self.number.0,
+                peer = %self.peer,
+                "served with the {} receive buffers it has: {}",
+                self.receive.count(),
+                Ending::from(error).detail
+            ),
+            Err(error) => return Err(error.into()),
+        }
         self.phase = Phase::Mapped;
         Ok(())
     }
