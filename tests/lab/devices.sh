@@ -44,9 +44,8 @@ status() { smbdirectd status --json 2>/dev/null; }
 # serve [PREFIX…]: the server, by way of a program that takes something from it.
 serve() {
 	printf '[global]\n\tserver smb transports = %s\n[share]\n\tpath = /srv/share\n\tread only = no\n' "${transports:-tcp, rdma}" >$config
-	smbd passwd add load --stdin <<<load-word >/dev/null || fail "passwd add"
+	smbd passwd list | grep -qw load || smbd passwd add load --stdin <<<load-word >/dev/null || fail "passwd add"
 	server "$@" "$SMBDIRECT_BIN_DIR/smbd" --config $config >"$LAB_RESULTS/smbd.log" 2>&1 &
-	served=$!
 	wait_until 10 is_up || fail "the server does not answer within 10 s"
 }
 is_up() { status >/dev/null; }
@@ -271,16 +270,17 @@ memory_lock() {
 	scanty 4096
 	said 'no RDMA connection is accepted, as 4096 KiB may be locked' || fail "the log does not say it"
 	[ "$(grep -c 'may be locked' "$LAB_RESULTS/smbd.log")" = 1 ] || fail "it is said more than once"
-	doctor | jq -e 'any(.findings[]; .reason == "memory_lock" and .prevents)' >/dev/null || fail "the doctor"
+	doctor | says 'any(.findings[]; .reason == "memory_lock" and .prevents)' || fail "the doctor"
 	! mount_again a || fail "a client is served that can move no payload"
 	said 'connection refused: 0 RDMA connections are open of the 0 that are allowed' || fail "the log does not say why one is refused"
 	mount -t cifs //$near/share /mnt/a -o vers=3.1.1,username=load,password=load-word || fail "mount over TCP"
 	use /mnt/a
 	umount /mnt/a || fail "umount"
-	kill -TERM $served && wait_until 10 ended $served || fail "the server does not end"
+	supervisor=$(pgrep -of "^$SMBDIRECT_BIN_DIR/smbd --config")
+	kill -TERM "$supervisor" && wait_until 10 ended "$supervisor" || fail "the server does not end"
 	scanty 65536
 	said 'RDMA connections are accepted at most, with 32 MiB for RDMA payload, as 65536 KiB may be locked' || fail "the log does not say it"
-	doctor | jq -e 'any(.findings[]; .reason == "memory_lock" and (.prevents | not))' >/dev/null || fail "the doctor"
+	doctor | says 'any(.findings[]; .reason == "memory_lock" and (.prevents | not))' || fail "the doctor"
 	mount_again a && mount_again b || fail "mount"
 	use /mnt/a
 	use /mnt/b
