@@ -1,6 +1,7 @@
 //! The whole server on the simulated fabric: supervisor, zygote, broker, children and smbdirectd as
 //! processes, a client over SMB Direct. What moves by RDMA is compared byte by byte.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fabric::rdma::Fabric;
@@ -8,7 +9,7 @@ use proto::smb2::negotiate::Capabilities;
 use proto::smb2::notification::SessionClosed;
 use proto::smb2::{Channel, Command, MessageId, NtStatus};
 use tests::client::simulated::{Behaviour, SmbDirect};
-use tests::client::{Access, Connection, Offer, OpenOptions, read_body};
+use tests::client::{Access, Connection, Offer, OpenOptions, Tree, read_body};
 use tests::server::{PASSWORD, Server, USER};
 
 fn connect() -> SmbDirect {
@@ -24,23 +25,31 @@ fn connect() -> SmbDirect {
     }
 }
 
-#[test]
-fn a_file_goes_both_ways_by_rdma() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::builder()
+/// Its share takes a bare payload, which is refused in a signed session otherwise: 3.1.1 signs TREE_CONNECT.
+fn server_of_bare_payload(folder: &Path) -> Option<Server> {
+    Server::builder()
         .share("share", "    read only = no")
-        // A bare payload is refused in a signed session otherwise, and 3.1.1 signs TREE_CONNECT.
         .global("rdma allow unprotected payload = yes")
-        .on_fabric(folder.path())
-        .start_or_skip();
-    let Some(server) = server else {
-        return;
-    };
-    let address = "10.9.0.2".parse().unwrap();
-    Fabric::new(folder.path(), "client0", address).enter();
+        .on_fabric(folder)
+        .start_or_skip()
+}
+
+/// This thread on the fabric, at this address, and logged on.
+fn client_at(address: &str, folder: &Path) -> (Connection, Tree) {
+    Fabric::new(folder, "client0", address.parse().unwrap()).enter();
     let mut client = Connection::negotiate(connect(), Offer::default()).unwrap();
     let session = client.log_on(USER, PASSWORD).unwrap();
     let tree = client.tree_connect(session, "share").unwrap();
+    (client, tree)
+}
+
+#[test]
+fn a_file_goes_both_ways_by_rdma() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(server) = server_of_bare_payload(folder.path()) else {
+        return;
+    };
+    let (mut client, tree) = client_at("10.9.0.2", folder.path());
     let file = client
         .open(tree, "by-rdma", OpenOptions::read_write())
         .unwrap();
@@ -61,19 +70,10 @@ fn a_file_goes_both_ways_by_rdma() {
 fn many_small_writes_bring_their_own_bytes_and_refused_ones_leave_none() {
     const PIECE: u32 = 4096;
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::builder()
-        .share("share", "    read only = no")
-        .global("rdma allow unprotected payload = yes")
-        .on_fabric(folder.path())
-        .start_or_skip();
-    let Some(server) = server else {
+    let Some(server) = server_of_bare_payload(folder.path()) else {
         return;
     };
-    let address = "10.9.0.7".parse().unwrap();
-    Fabric::new(folder.path(), "client0", address).enter();
-    let mut client = Connection::negotiate(connect(), Offer::default()).unwrap();
-    let session = client.log_on(USER, PASSWORD).unwrap();
-    let tree = client.tree_connect(session, "share").unwrap();
+    let (mut client, tree) = client_at("10.9.0.7", folder.path());
     let file = client
         .open(tree, "pieces", OpenOptions::read_write())
         .unwrap();
