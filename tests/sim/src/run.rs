@@ -69,6 +69,10 @@ pub enum Sabotage {
     EarlyCompletion,
     /// The device puts the bytes of an RDMA READ or WRITE one byte off.
     StrayBytes,
+    /// The device does not invalidate a token that a message names.
+    KeptToken,
+    /// No child takes anything while one does not.
+    SharedStall,
     /// A child does not tell that one of its connections ended.
     UncountedEnd,
 }

@@ -65,6 +65,9 @@ fn requests_are_answered_with_their_own_bytes_and_connections_end_whole() {
         "writes",
         "completions seen twice",
         "payloads there with their requests",
+        "invalidated tokens",
+        "full rings",
+        "children with as many messages as may wait",
     ];
     assert_reached(&tally, &moved);
 }

@@ -1,128 +1,15 @@
 //! A client: the active protocol machine, its queue pair's receive side, its registered memory, and
 //! what it asks for. A request names its memory; the answer must come once, and the bytes with it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use proto::relay::Descriptor;
+use proto::relay::MAX_INLINE;
 use proto::smbdirect::{Connection, MessageKey, Parameters, Received, Role, State};
 use proto::time::Timestamp;
 
+use super::request::{self, Flood, Kind, LONG_FRAGMENT, Request, pattern};
 use crate::chance::Chance;
 use crate::note;
-
-/// What a request wants: ECHO answers with so many bytes, WRITE has the child read the client's memory,
-/// READ has it write there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Echo,
-    Write,
-    Read,
-}
-
-/// A request as it goes over the wire: a WRITE's descriptors behind it, and then filler up to the
-/// message's length.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Request {
-    pub(super) kind: Kind,
-    pub(super) number: u32,
-    /// Of the answer, or of the payload.
-    pub(super) length: u32,
-    pub(super) message_length: u32,
-}
-
-/// Kind, number, length, and how many pieces the memory is named in.
-pub(super) const REQUEST_SIZE: u32 = 10;
-/// Where a request says its length.
-pub(super) const LENGTH_AT: u16 = 5;
-/// Where it says how many pieces.
-pub(super) const PIECES_AT: u16 = 9;
-
-impl Request {
-    pub(super) fn encode(&self, client: u32) -> Vec<u8> {
-        let mut bytes = vec![self.kind as u8];
-        bytes.extend(self.number.to_le_bytes());
-        bytes.extend(self.length.to_le_bytes());
-        bytes.push(self.pieces() as u8);
-        if self.kind == Kind::Write {
-            for descriptor in self.descriptors() {
-                bytes.extend(descriptor.offset.get().to_le_bytes());
-                bytes.extend(descriptor.token.get().to_le_bytes());
-                bytes.extend(descriptor.length.get().to_le_bytes());
-            }
-        }
-        let filler = bytes.len() as u32..self.message_length;
-        bytes.extend(filler.map(|at| byte(client, self.number, at)));
-        bytes
-    }
-
-    /// How many pieces its memory is named in: up to 24, more than some devices take WRITEs at a time.
-    pub(super) fn pieces(&self) -> u32 {
-        let pieces = match self.number % 4 {
-            0..3 => 1,
-            _ => 1 + (self.number * 7 + self.length) % 24,
-        };
-        pieces.min(self.length.max(1))
-    }
-
-    /// The request's memory: its number is the token.
-    pub(super) fn descriptors(&self) -> Vec<Descriptor> {
-        let pieces = self.pieces();
-        let longest = self.length / pieces;
-        let piece = |index: u32| {
-            let start = index * longest;
-            let end = match index + 1 == pieces {
-                true => self.length,
-                false => start + longest,
-            };
-            Descriptor {
-                offset: u64::from(start).into(),
-                token: self.number.into(),
-                length: (end - start).into(),
-            }
-        };
-        (0..pieces).map(piece).collect()
-    }
-
-    /// Where the filler begins.
-    fn filler_at(&self) -> u32 {
-        match self.kind {
-            Kind::Write => REQUEST_SIZE + self.pieces() * size_of::<Descriptor>() as u32,
-            _ => REQUEST_SIZE,
-        }
-    }
-
-    /// Panics where the bytes are not this client's request.
-    pub(super) fn decode(client: u32, bytes: &[u8]) -> Request {
-        let head = &bytes[..REQUEST_SIZE as usize];
-        let number = u32::from_le_bytes(head[1..5].try_into().expect("four bytes"));
-        let request = Request {
-            kind: [Kind::Echo, Kind::Write, Kind::Read][usize::from(head[0])],
-            number,
-            length: u32::from_le_bytes(head[5..9].try_into().expect("four bytes")),
-            message_length: bytes.len() as u32,
-        };
-        let rest = bytes.len() as u32;
-        for at in request.filler_at()..rest {
-            assert_eq!(
-                bytes[at as usize],
-                byte(client, number, at),
-                "another byte of request {number} of client {client}"
-            );
-        }
-        request
-    }
-}
-
-/// Byte `at` of what belongs to request `number` of a client.
-pub(super) fn byte(client: u32, number: u32, at: u32) -> u8 {
-    let mixed =
-        client.wrapping_mul(101) ^ number.wrapping_mul(57) ^ at.wrapping_mul(13) ^ (at >> 8);
-    mixed as u8
-}
-
-pub(super) fn pattern(client: u32, number: u32, length: u32) -> Vec<u8> {
-    (0..length).map(|at| byte(client, number, at)).collect()
-}
 
 pub(super) struct Client {
     pub(super) number: u32,
@@ -139,25 +26,55 @@ pub(super) struct Client {
     messages: BTreeMap<u64, Vec<u8>>,
     /// Requests without an answer, and their memory by token.
     pub(super) open: BTreeMap<u32, Request>,
-    pub(super) memory: BTreeMap<u32, Vec<u8>>,
+    memory: BTreeMap<u32, Vec<u8>>,
+    /// Tokens an answer has put out of use.
+    invalidated: BTreeSet<u32>,
+    /// smbdirectd's device can say which.
+    can_invalidate: bool,
+    pub(super) floods: Option<Flood>,
     assembly: Vec<u8>,
     pub(super) answered: u64,
     has_work: bool,
 }
 
 impl Client {
-    pub(super) fn new(number: u32, chance: &mut Chance, now: Timestamp) -> Client {
+    pub(super) fn new(
+        number: u32,
+        flood: Option<Flood>,
+        can_invalidate: bool,
+        chance: &mut Chance,
+        now: Timestamp,
+    ) -> Client {
         let credits = chance.one_of(&[2, 3, 16, 255]);
         let parameters = Parameters {
             receive_credit_max: credits,
             send_credit_target: chance.one_of(&[2, 8, 255]),
-            max_send_size: chance.one_of(&[128, 700, 1364]),
+            max_send_size: match flood {
+                Some(Flood::Bytes) => LONG_FRAGMENT,
+                _ => chance.one_of(&[128, 700, 1364]),
+            },
             max_receive_size: chance.one_of(&[128, 700, 1364]),
             max_outstanding_sends: chance.one_of(&[1, 4, 255]),
             ..Parameters::client()
         };
         let count = chance.between(1, 12) as u32;
-        let to_ask = (0..count).map(|number| request(number, chance)).collect();
+        let mut to_ask: Vec<Request> = (0..count)
+            .map(|number| request::any(number, chance))
+            .collect();
+        if let Some(flood) = flood {
+            let more = match flood {
+                Flood::Messages => 300,
+                Flood::Bytes => {
+                    // Once it is answered the region is mapped.
+                    to_ask[0].kind = Kind::Read;
+                    to_ask[0].message_length = 100;
+                    60
+                }
+            };
+            to_ask.extend(
+                (count..count + more).map(|number| request::flooding(flood, number, chance)),
+            );
+        }
         let mut client = Client {
             number,
             machine: Connection::new(Role::Active, parameters, now),
@@ -171,6 +88,9 @@ impl Client {
             messages: BTreeMap::new(),
             open: BTreeMap::new(),
             memory: BTreeMap::new(),
+            invalidated: BTreeSet::new(),
+            can_invalidate,
+            floods: flood,
             assembly: Vec::new(),
             answered: 0,
             has_work: true,
@@ -185,13 +105,27 @@ impl Client {
 
     pub(super) fn can_turn(&self, now: Timestamp) -> bool {
         let due = self.machine.deadline().is_some_and(|due| due <= now);
-        let may_ask = self.machine.state() == State::Established && self.asked < self.to_ask.len();
         self.is_alive
             && (self.has_work
-                || may_ask
+                || self.may_ask()
                 || due
                 || !self.arrived.is_empty()
                 || self.acknowledged > 0)
+    }
+
+    /// Of a message it has given to its machine, not all is sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    fn may_ask(&self) -> bool {
+        self.machine.state() == State::Established && self.next_request().is_some()
+    }
+
+    /// What it asks for next: no message as long is taken from a stranger.
+    fn next_request(&self) -> Option<Request> {
+        let next = self.to_ask.get(self.asked).copied();
+        next.filter(|next| next.message_length <= MAX_INLINE || self.answered > 0)
     }
 
     pub(super) fn turn(&mut self, now: Timestamp) {
@@ -202,7 +136,7 @@ impl Client {
             self.receive(now, &bytes);
         }
         if self.machine.state() == State::Established
-            && let Some(request) = self.to_ask.get(self.asked).copied()
+            && let Some(request) = self.next_request()
         {
             self.ask(request);
         }
@@ -275,6 +209,32 @@ impl Client {
         }
     }
 
+    /// A message from smbdirectd names a token to put out of use.
+    pub(super) fn invalidate(&mut self, token: u32) {
+        let asked = self.open.get(&token).is_some_and(|one| one.invalidates);
+        assert!(
+            asked && self.can_invalidate,
+            "client {}: token {token} is invalidated, which nobody asked for",
+            self.number
+        );
+        assert!(
+            self.invalidated.insert(token),
+            "client {}: token {token} is invalidated twice",
+            self.number
+        );
+    }
+
+    /// The memory of a request of this kind by its token, for an RDMA READ or WRITE.
+    pub(super) fn memory(&mut self, token: u32, kind: Kind) -> &mut Vec<u8> {
+        let number = self.number;
+        let lets = self.open.get(&token).is_some_and(|one| one.kind == kind);
+        assert!(
+            lets && !self.invalidated.contains(&token),
+            "client {number}: RDMA for {kind:?} {token}, which is answered, invalidated or another's"
+        );
+        self.memory.entry(token).or_default()
+    }
+
     /// The answer's own bytes are those of the request, as is what the child wrote to its memory.
     fn answer(&mut self, answer: &[u8]) {
         let (number, rest) = answer.split_at(4);
@@ -292,6 +252,12 @@ impl Client {
             "an answer"
         );
         let memory = self.memory.remove(&number).unwrap_or_default();
+        assert_eq!(
+            self.invalidated.remove(&number),
+            request.invalidates && self.can_invalidate,
+            "client {}: whether token {number} is out of use with its answer",
+            self.number
+        );
         if request.kind == Kind::Read {
             let expected = pattern(self.number, number, request.length);
             assert!(
@@ -302,26 +268,4 @@ impl Client {
         }
         self.answered += 1;
     }
-}
-
-fn request(number: u32, chance: &mut Chance) -> Request {
-    let kind = chance.one_of(&[Kind::Echo, Kind::Write, Kind::Read]);
-    let length = match (kind, chance.below(4)) {
-        (Kind::Echo, 0) => chance.between(4000, 12_000),
-        (Kind::Echo, _) => chance.between(1, 600),
-        (_, 0) => chance.between(60_000, 200_000),
-        _ => chance.between(1, 9000),
-    };
-    let message_length = match chance.below(5) {
-        0 => chance.between(4000, 9000),
-        _ => chance.between(u64::from(REQUEST_SIZE), 400),
-    };
-    let mut request = Request {
-        kind,
-        number,
-        length: length as u32,
-        message_length: message_length as u32,
-    };
-    request.message_length = request.message_length.max(request.filler_at());
-    request
 }

@@ -1,15 +1,20 @@
 //! RDMA connections from end to end: clients, the device, smbdirectd's connections and their memory, the
 //! relay sockets, and the children's relay channels. All but the device and the clients' requests is the
 //! real thing. Chance decides who has a turn and what the device does: it carries requests out late,
-//! answers READs behind later SENDs, reports completions late or twice. Then something ends: a client
-//! vanishes or disconnects, a child dies or closes, the device fails.
+//! answers READs behind later SENDs, reports completions late or twice. A child may take nothing for a
+//! while, until its ring or its share of messages is full. Then something ends: a client vanishes or
+//! disconnects, a child dies or closes, the device fails.
 //!
 //! Oracles: every request is answered once, with the bytes that are its own and nobody else's, in the
-//! answer, in the client's memory and in the child's; the device finds a receive for each message; a
-//! connection that ends gives back every request, registration and queue pair; nothing waits for ever.
+//! answer, in the client's memory and in the child's; its token is invalidated once if that was asked for,
+//! and not used after; the device finds a receive for each message; of a child that takes nothing no
+//! more waits than may, and nobody else waits for it; a connection that ends gives back every request, registration and queue pair; nothing waits for ever.
 
 mod child;
 mod client;
+mod device;
+mod hazards;
+mod request;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,13 +29,13 @@ use shm::link::Datagram;
 
 use self::child::Child;
 use self::client::Client;
+use self::request::{Flood, LONG_FRAGMENT};
 use crate::config::Limits;
 use crate::gateway::{Connection, Pace, Shared};
 use crate::memory::{Memory, PART_SIZE};
 use crate::note;
 use crate::rdma::{
-    Device, DeviceLimits, Identifier, Landing, Operation, ProtectionDomain, Queues, Status,
-    Transport, live_objects,
+    Device, DeviceLimits, Identifier, ProtectionDomain, Queues, Transport, live_objects,
 };
 use crate::relay::Pool;
 use crate::run::{Sabotage, Scenario, Stage};
@@ -45,6 +50,8 @@ pub const SCENARIO: Scenario = Scenario {
         Sabotage::NeverReported,
         Sabotage::LostMessage,
         Sabotage::ForgottenReceive,
+        Sabotage::KeptToken,
+        Sabotage::SharedStall,
     ],
 };
 
@@ -93,11 +100,21 @@ struct World<'a> {
     overtakes: bool,
     duplicates: bool,
     progress: u64,
+    /// This child takes nothing; no more time passes than until then.
+    stalled: Option<(usize, Timestamp)>,
 }
 
 fn play(stage: &mut Stage) {
     let before = live_objects();
-    let mut world = World::new(stage);
+    let flood = match stage.chance.below(32) {
+        0 => Some(Flood::Bytes),
+        1..3 => Some(Flood::Messages),
+        _ => None,
+    };
+    let mut world = World::new(stage, flood);
+    if flood.is_some() {
+        world.stall();
+    }
     let ends_early = world.stage.chance.once_in(3);
     let steps = match ends_early {
         true => world.stage.chance.below(600),
@@ -121,7 +138,7 @@ fn play(stage: &mut Stage) {
 }
 
 impl<'a> World<'a> {
-    fn new(stage: &'a mut Stage) -> World<'a> {
+    fn new(stage: &'a mut Stage, flood: Option<Flood>) -> World<'a> {
         let limits = Limits::new(GatewaySettings {
             uid: 0,
             gid: 0,
@@ -133,7 +150,10 @@ impl<'a> World<'a> {
             max_connections: 8,
             receive_credits: stage.chance.one_of(&[4, 16, 64]),
             max_read_write: 1 << 20,
-            max_receive_size: stage.chance.one_of(&[512, 1364]),
+            max_receive_size: match flood {
+                Some(Flood::Bytes) => LONG_FRAGMENT,
+                _ => stage.chance.one_of(&[512, 1364]),
+            },
             max_fragmented_receive_size: 1 << 17,
             keepalive_interval_s: 120,
         });
@@ -162,6 +182,7 @@ impl<'a> World<'a> {
                 chain: Vec::new(),
             },
             progress: 0,
+            stalled: None,
             stage,
         };
         let device = Device::new(transport);
@@ -172,12 +193,12 @@ impl<'a> World<'a> {
                 Transport::InfiniBand => shared_domain.clone(),
                 Transport::Iwarp => ProtectionDomain::new(&device),
             };
-            world.connect(number, &domain);
+            world.connect(number, flood.filter(|_| number == 0), &domain);
         }
         world
     }
 
-    fn connect(&mut self, number: u32, domain: &Rc<ProtectionDomain>) {
+    fn connect(&mut self, number: u32, flood: Option<Flood>, domain: &Rc<ProtectionDomain>) {
         let queues = Rc::new(RefCell::new(Queues::default()));
         let peer = ([192, 0, 2, 10 + number as u8], 50_000).into();
         let device_limits = DeviceLimits {
@@ -186,7 +207,7 @@ impl<'a> World<'a> {
             max_sge: 16,
             max_initiator_depth: self.stage.chance.one_of(&[1, 4, 16]),
             max_responder_resources: 16,
-            send_with_invalidate: true,
+            send_with_invalidate: !self.stage.chance.once_in(4),
             max_message: 1 << 30,
             speed: 0,
         };
@@ -209,7 +230,13 @@ impl<'a> World<'a> {
         let child = self.stage.chance.index(2);
         self.children.entry(child).or_default();
         self.lines.push(Line {
-            client: Client::new(number, &mut self.stage.chance, self.now),
+            client: Client::new(
+                number,
+                flood,
+                device_limits.send_with_invalidate,
+                &mut self.stage.chance,
+                self.now,
+            ),
             child,
             queues,
             connection: Some(connection),
@@ -288,7 +315,9 @@ impl<'a> World<'a> {
         // Sockets: now and then somebody looks.
         if !possible.is_empty() {
             possible.extend((0..self.lines.len()).map(Step::Gateway));
-            possible.extend(self.children.keys().copied().map(Step::Child));
+            let children = self.children.keys().copied();
+            let awake = children.filter(|child| !self.is_stalled(*child));
+            possible.extend(awake.map(Step::Child));
         }
         possible
     }
@@ -318,6 +347,9 @@ impl<'a> World<'a> {
         let Some(due) = connections.chain(clients).min() else {
             return false;
         };
+        if self.stalled.is_some_and(|(_, until)| due > until) {
+            return false;
+        }
         self.now = self.now.max(due).saturating_add(STEP);
         note!("{} later", self.now);
         true
@@ -398,104 +430,18 @@ impl<'a> World<'a> {
         }
     }
 
+    fn is_stalled(&self, child: usize) -> bool {
+        let all = self.stage.sabotage == Some(Sabotage::SharedStall);
+        self.stalled
+            .is_some_and(|(stalled, _)| stalled == child || all)
+    }
+
     fn child_turn(&mut self, child: usize) {
+        if self.is_stalled(child) {
+            return;
+        }
         if let Some(child) = self.children.get_mut(&child) {
             child.turn(self.stage);
-        }
-    }
-
-    fn carry(&mut self, index: usize) {
-        let line = &mut self.lines[index];
-        let mut queues = line.queues.borrow_mut();
-        let Some(request) = queues.take_request() else {
-            return;
-        };
-        self.progress += 1;
-        note!("connection {index}: request {} is carried out", request.id);
-        if let Operation::Read { .. } = request.operation {
-            return queues.begin_read(request);
-        }
-        let Some(mut bytes) = queues.gather(&request) else {
-            panic!("request {} names memory that is not registered", request.id);
-        };
-        let early = self.stage.goes_wrong(Sabotage::EarlyCompletion, 30);
-        if early {
-            bytes.fill(0xDD);
-        }
-        match request.operation {
-            Operation::Send { .. } => {
-                if self.stage.goes_wrong(Sabotage::LostMessage, 60) {
-                    return queues.complete(&request, Status::Success);
-                }
-                let Some(left) = line.client.receives.checked_sub(1) else {
-                    panic!("smbdirectd sends to client {index} without a credit");
-                };
-                line.client.receives = left;
-                line.client.arrived.push_back(bytes);
-            }
-            Operation::Write { address, token } => {
-                let stray = self.stage.goes_wrong(Sabotage::StrayBytes, 10);
-                let start = address as usize + usize::from(stray);
-                let memory = line.client.memory.get_mut(&token).unwrap_or_else(|| {
-                    panic!("an RDMA WRITE for a request of client {index} that is answered")
-                });
-                let end = memory.len().min(start + bytes.len());
-                let length = end.saturating_sub(start);
-                memory[start.min(end)..end].copy_from_slice(&bytes[..length]);
-            }
-            Operation::Read { .. } => {}
-        }
-        if !self.stage.goes_wrong(Sabotage::NeverReported, 60) {
-            queues.complete(&request, Status::Success);
-        }
-    }
-
-    fn answer_read(&mut self, index: usize) {
-        let line = &mut self.lines[index];
-        let mut queues = line.queues.borrow_mut();
-        let Some(request) = queues.take_read() else {
-            return;
-        };
-        let Operation::Read { address, token } = request.operation else {
-            return;
-        };
-        self.progress += 1;
-        note!("connection {index}: READ {} is answered", request.id);
-        let length = request.first.length() + request.second.map_or(0, |second| second.length());
-        let memory = line.client.memory.get(&token).unwrap_or_else(|| {
-            panic!("an RDMA READ for a request of client {index} that is answered")
-        });
-        let start = address as usize;
-        let mut bytes = memory[start..start + length as usize].to_vec();
-        if self.stage.goes_wrong(Sabotage::StrayBytes, 10) {
-            bytes.rotate_left(1);
-        }
-        assert!(
-            queues.scatter(&request, &bytes).is_some(),
-            "READ {} names memory that is not registered",
-            request.id
-        );
-        queues.complete(&request, Status::Success);
-    }
-
-    fn deliver(&mut self, index: usize) {
-        let line = &mut self.lines[index];
-        let Some(bytes) = line.client.wire.pop_front() else {
-            return;
-        };
-        self.progress += 1;
-        let forgotten = self.stage.goes_wrong(Sabotage::ForgottenReceive, 30);
-        let landing = match forgotten {
-            true => Landing::NoReceive,
-            false => line.queues.borrow_mut().land(bytes),
-        };
-        match landing {
-            Landing::Taken => line.client.acknowledged += 1,
-            Landing::Dead => {}
-            Landing::NoReceive => {
-                panic!("smbdirectd granted client {index} a credit for a receive that is not there")
-            }
-            Landing::TooLong => panic!("a message is longer than the receive of client {index}"),
         }
     }
 
@@ -509,71 +455,6 @@ impl<'a> World<'a> {
                 line.client.machine.credits()
             );
             assert_eq!(line.client.machine.close_reason(), None);
-        }
-    }
-
-    /// One end after the other, each in its way.
-    fn end(&mut self) {
-        for index in 0..self.lines.len() {
-            let line = &mut self.lines[index];
-            let number = line.client.number;
-            let child = line.child;
-            match self.stage.chance.below(4) {
-                0 => {
-                    note!("client {number} vanishes");
-                    self.stage.tally.add("vanished clients", 1);
-                    line.client.is_alive = false;
-                    self.fail(index);
-                }
-                1 => {
-                    note!("the child of client {number} dies");
-                    self.stage.tally.add("dead children", 1);
-                    self.children.remove(&child);
-                }
-                2 => {
-                    note!("the child of client {number} closes");
-                    if let Some(child) = self.children.get_mut(&child) {
-                        child.close(number);
-                    }
-                }
-                _ => {
-                    note!("the device removes connection {number}");
-                    self.stage.tally.add("removed devices", 1);
-                    if let Some(connection) = &mut line.connection {
-                        connection.handle_device_removal(self.now);
-                        line.client.is_alive = false;
-                    }
-                }
-            }
-            let steps = self.stage.chance.below(60);
-            self.run(steps, |_| false);
-        }
-        // Whoever was never announced, or whose child closed nothing, goes in the end.
-        for index in 0..self.lines.len() {
-            self.lines[index].client.is_alive = false;
-            self.fail(index);
-        }
-        self.run(STEPS_AT_MOST, |world| {
-            world.lines.iter().all(|line| line.connection.is_none())
-        });
-        for line in &self.lines {
-            assert!(
-                line.connection.is_none(),
-                "connection {} never ends",
-                line.client.number
-            );
-        }
-    }
-
-    /// The queue pair's peer is gone.
-    fn fail(&mut self, index: usize) {
-        let mut queues = self.lines[index].queues.borrow_mut();
-        // As no device should and some do: then destroying the queue pair ends it.
-        if self.stage.chance.once_in(10) {
-            self.stage.tally.add("devices that keep requests", 1);
-            queues.failed = true;
-        } else {
-            queues.fail();
         }
     }
 }

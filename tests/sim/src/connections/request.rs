@@ -1,0 +1,186 @@
+//! What a client asks for, as it goes over the wire: the simplest requests there are, of which every byte
+//! follows from the client and the request's number.
+
+use proto::relay::{Descriptor, MAX_INLINE};
+
+use crate::chance::Chance;
+
+/// What a request wants: ECHO answers with so many bytes, WRITE has the child read the client's memory,
+/// READ has it write there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Echo,
+    Write,
+    Read,
+}
+
+/// A request as it goes over the wire: a WRITE's descriptors behind it, and then filler up to the
+/// message's length.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    pub(super) kind: Kind,
+    pub(super) number: u32,
+    /// Of the answer, or of the payload.
+    pub(super) length: u32,
+    pub(super) message_length: u32,
+    /// The answer is to put its memory's token out of use.
+    pub(super) invalidates: bool,
+}
+
+/// What is sent while its child takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flood {
+    /// More messages than may wait for a child.
+    Messages,
+    /// More bytes than its ring holds.
+    Bytes,
+}
+
+/// Who sends so many bytes does it in fragments of this size: the schedule is about the messages.
+pub(super) const LONG_FRAGMENT: u32 = 8192;
+
+/// In a request's first byte, beside its kind.
+const INVALIDATES: u8 = 0x10;
+
+/// Kind, number, length, and how many pieces the memory is named in.
+pub(super) const REQUEST_SIZE: u32 = 10;
+/// Where a request says its length.
+pub(super) const LENGTH_AT: u16 = 5;
+/// Where it says how many pieces.
+pub(super) const PIECES_AT: u16 = 9;
+
+impl Request {
+    pub(super) fn encode(&self, client: u32) -> Vec<u8> {
+        let mut bytes = vec![self.first_byte()];
+        bytes.extend(self.number.to_le_bytes());
+        bytes.extend(self.length.to_le_bytes());
+        bytes.push(self.pieces() as u8);
+        if self.kind == Kind::Write {
+            for descriptor in self.descriptors() {
+                bytes.extend(descriptor.offset.get().to_le_bytes());
+                bytes.extend(descriptor.token.get().to_le_bytes());
+                bytes.extend(descriptor.length.get().to_le_bytes());
+            }
+        }
+        let filler = bytes.len() as u32..self.message_length;
+        bytes.extend(filler.map(|at| byte(client, self.number, at)));
+        bytes
+    }
+
+    /// Its kind, and whether its token is to be invalidated.
+    pub(super) fn first_byte(&self) -> u8 {
+        match self.invalidates {
+            true => self.kind as u8 | INVALIDATES,
+            false => self.kind as u8,
+        }
+    }
+
+    /// How many pieces its memory is named in: up to 24, more than some devices take WRITEs at a time.
+    pub(super) fn pieces(&self) -> u32 {
+        let pieces = match self.number % 4 {
+            0..3 => 1,
+            _ => 1 + (self.number * 7 + self.length) % 24,
+        };
+        pieces.min(self.length.max(1))
+    }
+
+    /// The request's memory: its number is the token.
+    pub(super) fn descriptors(&self) -> Vec<Descriptor> {
+        let pieces = self.pieces();
+        let longest = self.length / pieces;
+        let piece = |index: u32| {
+            let start = index * longest;
+            let end = match index + 1 == pieces {
+                true => self.length,
+                false => start + longest,
+            };
+            Descriptor {
+                offset: u64::from(start).into(),
+                token: self.number.into(),
+                length: (end - start).into(),
+            }
+        };
+        (0..pieces).map(piece).collect()
+    }
+
+    /// Where the filler begins.
+    fn filler_at(&self) -> u32 {
+        match self.kind {
+            Kind::Write => REQUEST_SIZE + self.pieces() * size_of::<Descriptor>() as u32,
+            _ => REQUEST_SIZE,
+        }
+    }
+
+    /// Panics where the bytes are not this client's request.
+    pub(super) fn decode(client: u32, bytes: &[u8]) -> Request {
+        let head = &bytes[..REQUEST_SIZE as usize];
+        let number = u32::from_le_bytes(head[1..5].try_into().expect("four bytes"));
+        let request = Request {
+            kind: [Kind::Echo, Kind::Write, Kind::Read][usize::from(head[0] & !INVALIDATES)],
+            number,
+            length: u32::from_le_bytes(head[5..9].try_into().expect("four bytes")),
+            message_length: bytes.len() as u32,
+            invalidates: head[0] & INVALIDATES != 0,
+        };
+        let rest = bytes.len() as u32;
+        for at in request.filler_at()..rest {
+            assert_eq!(
+                bytes[at as usize],
+                byte(client, number, at),
+                "another byte of request {number} of client {client}"
+            );
+        }
+        request
+    }
+}
+
+/// Byte `at` of what belongs to request `number` of a client.
+pub(super) fn byte(client: u32, number: u32, at: u32) -> u8 {
+    let mixed =
+        client.wrapping_mul(101) ^ number.wrapping_mul(57) ^ at.wrapping_mul(13) ^ (at >> 8);
+    mixed as u8
+}
+
+pub(super) fn pattern(client: u32, number: u32, length: u32) -> Vec<u8> {
+    (0..length).map(|at| byte(client, number, at)).collect()
+}
+
+pub(super) fn any(number: u32, chance: &mut Chance) -> Request {
+    let kind = chance.one_of(&[Kind::Echo, Kind::Write, Kind::Read]);
+    let length = match (kind, chance.below(4)) {
+        (Kind::Echo, 0) => chance.between(4000, 12_000),
+        (Kind::Echo, _) => chance.between(1, 600),
+        (_, 0) => chance.between(60_000, 200_000),
+        _ => chance.between(1, 9000),
+    };
+    let message_length = match chance.below(100) {
+        // Has to wait for the ring, where there is none yet.
+        0 if number > 0 => chance.between(u64::from(MAX_INLINE) + 1, 80_000),
+        1..20 => chance.between(4000, 9000),
+        _ => chance.between(u64::from(REQUEST_SIZE), 400),
+    };
+    let mut request = Request {
+        kind,
+        number,
+        length: length as u32,
+        message_length: message_length as u32,
+        invalidates: kind != Kind::Echo && chance.once_in(2),
+    };
+    request.message_length = request.message_length.max(request.filler_at());
+    request
+}
+
+/// One of many that fill what waits for a child.
+pub(super) fn flooding(flood: Flood, number: u32, chance: &mut Chance) -> Request {
+    let message_length = match flood {
+        Flood::Messages => chance.between(u64::from(REQUEST_SIZE), 40),
+        Flood::Bytes => chance.between(120_000, 131_072),
+    };
+    Request {
+        kind: Kind::Echo,
+        number,
+        length: 1,
+        message_length: message_length as u32,
+        invalidates: false,
+    }
+}
