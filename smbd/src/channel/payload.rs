@@ -1,4 +1,4 @@
-//! Payload extents of the child's region, freed when dropped.
+//! Payload extents of the child's region, freed when dropped unless they are given up.
 //!
 //! The allocator belongs to the loop's thread: a [`Payload`] never leaves it. A pool thread gets a
 //! [`PayloadSlice`], an address range that stays mapped as long as the slice lives; the request's
@@ -18,6 +18,7 @@ use super::region::Area;
 pub struct Payload {
     area: Rc<Area>,
     extent: Extent,
+    is_given_up: bool,
 }
 
 /// The bytes of an extent, for a file call on a pool thread.
@@ -35,7 +36,13 @@ impl Payload {
         Some(Payload {
             area: Rc::clone(area),
             extent,
+            is_given_up: false,
         })
+    }
+
+    /// Nobody uses it again while its region is mapped: a NIC may still do.
+    pub(super) fn give_up(mut self) {
+        self.is_given_up = true;
     }
 
     /// Where it lies.
@@ -79,8 +86,10 @@ impl std::fmt::Debug for Payload {
 
 impl Drop for Payload {
     fn drop(&mut self) {
-        self.area.extents.borrow_mut().give_back(self.extent);
-        self.area.freed();
+        if !self.is_given_up {
+            self.area.extents.borrow_mut().give_back(self.extent);
+            self.area.freed();
+        }
     }
 }
 

@@ -55,8 +55,8 @@ enum RegionState {
 pub enum AttachTurn {
     /// Asks without a memfd.
     First,
-    /// Sends this memfd along.
-    With(OwnedFd),
+    /// Sends the memfd of this region along.
+    With(OwnedFd, Rc<Area>),
     /// Tries again next turn.
     Wait,
 }
@@ -118,25 +118,28 @@ impl SharedRegion {
                 AttachTurn::First
             }
             RegionState::Asked => AttachTurn::Wait,
-            RegionState::Mapped { memfd, .. } => AttachTurn::With(memfd.try_clone()?),
+            RegionState::Mapped { memfd, area } => {
+                AttachTurn::With(memfd.try_clone()?, Rc::clone(area))
+            }
         })
     }
 
-    /// The answer to an `attach`: maps a new region, or names the one there is.
+    /// The answer to an `attach`: maps a new region, or names the one that was sent along.
     pub(super) fn attached(
         &self,
         attached: &Attached,
         memfd: Option<OwnedFd>,
+        sent: Option<&Rc<Area>>,
     ) -> Result<Rc<Area>, String> {
         check(attached)?;
-        let state = &mut *self.state.borrow_mut();
-        match (memfd, &*state) {
-            (None, RegionState::Mapped { area, .. }) => {
+        match (memfd, sent) {
+            (None, Some(area)) => {
                 area.grown(attached.parts);
                 Ok(Rc::clone(area))
             }
-            // A new one although this child has one: its last relay ended, smbdirectd forgot it.
-            (Some(memfd), RegionState::Asked | RegionState::Mapped { .. }) => {
+            // Also where one was sent: its last relay ended, or smbdirectd is another one now. What this
+            // child has by now may be poisoned meanwhile, or newer: the newest answer counts.
+            (Some(memfd), _) => {
                 let mapping = map_received(&memfd, attached.region_size)
                     .map_err(|error| error.to_string())?;
                 let mut extents = Extents::new(attached.payload_offset, attached.part_size);
@@ -148,17 +151,17 @@ impl SharedRegion {
                     growth: Cell::new(Growth::Possible),
                     waiters: RefCell::default(),
                 });
-                *state = RegionState::Mapped {
+                *self.state.borrow_mut() = RegionState::Mapped {
                     memfd,
                     area: Rc::clone(&area),
                 };
                 Ok(area)
             }
-            _ => Err("`attached` with a region nobody asked for, or without one".into()),
+            (None, None) => Err("`attached` without a region".into()),
         }
     }
 
-    /// A first `attach` failed: another channel may try.
+    /// A first `attach` comes to nothing: another channel may try.
     pub(super) fn not_attached(&self) {
         let state = &mut *self.state.borrow_mut();
         if matches!(state, RegionState::Asked) {

@@ -143,7 +143,7 @@ impl Channel for RelayChannel {
         let max_send = match &state.attach {
             // Longer replies need memory a NIC can read.
             Attach::Not | Attach::Refused => hello.max_send.min(MAX_INLINE),
-            Attach::Wanted | Attach::Asked => hello.max_send,
+            Attach::Wanted | Attach::Asked(_) => hello.max_send,
             Attach::Mapped { area, .. } => hello.max_send.min(area.extents.borrow().largest()),
         };
         ChannelLimits {

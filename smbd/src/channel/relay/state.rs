@@ -53,7 +53,8 @@ pub(super) enum Attach {
     /// No session is authenticated yet.
     Not,
     Wanted,
-    Asked,
+    /// For the region it sent along, or for a new one.
+    Asked(Option<Rc<Area>>),
     Mapped {
         area: Rc<Area>,
         ring: (u64, u32),
@@ -127,8 +128,8 @@ impl State {
                         "smbdirectd has no memory left for this client; it is served without RDMA \
                          payload (rdma memory budget)"
                     );
+                    self.leave_attach();
                     self.attach = Attach::Refused;
-                    self.region.not_attached();
                     self.wake();
                 }
                 ToChild::Grown { parts } => {
@@ -184,13 +185,12 @@ impl State {
         attached: &Attached,
         memfd: Option<OwnedFd>,
     ) -> Result<(), ChannelError> {
-        if !matches!(self.attach, Attach::Asked) {
+        let Attach::Asked(sent) = &self.attach else {
             return Err(violation("`attached` without `attach`"));
-        }
+        };
         let area = self
             .region
-            .attached(attached, memfd)
-            .inspect_err(|_| self.region.not_attached())
+            .attached(attached, memfd, sent.as_ref())
             .map_err(violation)?;
         self.attach = Attach::Mapped {
             area,
@@ -241,6 +241,7 @@ impl State {
     pub(super) fn drained(&mut self) {
         self.drained = true;
         self.end.get_or_insert(ChannelError::Closed);
+        self.leave_attach();
         self.limbo.clear();
         for (_, operation) in self.operations.drain() {
             if let Operation::Fetch { done, .. } = operation {
@@ -252,35 +253,38 @@ impl State {
 
     /// The link is gone: without `drained` the region's memory is nobody's to reuse.
     pub(super) fn lost(&mut self) {
-        if !self.drained {
-            if let Attach::Mapped { area, .. } = &self.attach {
-                tracing::warn!(
-                    peer = %self.peer(),
-                    "smbdirectd ended without saying that the NIC is done; the region is given up"
-                );
-                self.region.poison(area);
-                // Never given back to its account, in case another channel still holds the area.
-                for payload in self.limbo.drain(..) {
-                    std::mem::forget(payload);
-                }
-                for (_, operation) in self.operations.drain() {
-                    match operation {
-                        Operation::Fetch { payload, done } => {
-                            std::mem::forget(payload);
-                            let _ = done.send(Err(NtStatus::CONNECTION_DISCONNECTED));
-                        }
-                        Operation::Lent { payload } => std::mem::forget(payload),
-                        Operation::Reply { _payloads } => {
-                            _payloads.into_iter().for_each(std::mem::forget);
-                        }
+        if let Attach::Mapped { area, .. } = &self.attach
+            && !self.drained
+        {
+            tracing::warn!(
+                peer = %self.peer(),
+                "smbdirectd ended without saying that the NIC is done; the region is given up"
+            );
+            self.region.poison(area);
+            // Never given back to its account, in case another channel still holds the area.
+            self.limbo.drain(..).for_each(Payload::give_up);
+            for (_, operation) in self.operations.drain() {
+                match operation {
+                    Operation::Fetch { payload, done } => {
+                        payload.give_up();
+                        let _ = done.send(Err(NtStatus::CONNECTION_DISCONNECTED));
+                    }
+                    Operation::Lent { payload } => payload.give_up(),
+                    Operation::Reply { _payloads } => {
+                        _payloads.into_iter().for_each(Payload::give_up);
                     }
                 }
             }
-            if matches!(self.attach, Attach::Asked) {
-                self.region.not_attached();
-            }
         }
         self.drained();
+    }
+
+    /// There will be no answer to its `attach`: whoever waits for it asks instead.
+    fn leave_attach(&mut self) {
+        if matches!(self.attach, Attach::Asked(None)) {
+            self.region.not_attached();
+            self.attach = Attach::Not;
+        }
     }
 
     pub(super) fn wake(&mut self) {
@@ -369,6 +373,11 @@ impl State {
     }
 
     pub(super) fn send_deferred(&mut self) {
+        // Behind this answer the client may send what is too long without a ring: smbdirectd is to know
+        // first that one is wanted, even where another channel's `attach` is waited for.
+        if matches!(self.attach, Attach::Wanted) && !self.closing {
+            return;
+        }
         while let Some((message, reply)) = self.deferred.pop_front() {
             if self.loans.is_on_its_way(message) {
                 return self.deferred.push_front((message, reply));
@@ -402,17 +411,23 @@ impl State {
             return;
         }
         let encode = &mut |out: &mut Vec<u8>| ToGateway::Attach.encode(out);
-        match self.region.attach_turn() {
-            Ok(AttachTurn::First) => self.link.queue(encode),
-            Ok(AttachTurn::With(memfd)) => self.link.queue_with(encode, vec![memfd]),
+        let sent = match self.region.attach_turn() {
+            Ok(AttachTurn::First) => {
+                self.link.queue(encode);
+                None
+            }
+            Ok(AttachTurn::With(memfd, area)) => {
+                self.link.queue_with(encode, vec![memfd]);
+                Some(area)
+            }
             Ok(AttachTurn::Wait) => return,
             Err(error) => {
                 tracing::error!(%error, "the region's descriptor can't be duplicated");
                 self.attach = Attach::Refused;
                 return self.wake();
             }
-        }
-        self.attach = Attach::Asked;
+        };
+        self.attach = Attach::Asked(sent);
     }
 
     /// Memory for a payload, once there is some. Also the error that says there never will be.
@@ -428,7 +443,7 @@ impl State {
             Attach::Not | Attach::Refused => {
                 return Poll::Ready(Err(NtStatus::INSUFFICIENT_RESOURCES));
             }
-            Attach::Wanted | Attach::Asked => {}
+            Attach::Wanted | Attach::Asked(_) => {}
             Attach::Mapped { area, .. } => {
                 if length > area.extents.borrow().largest() {
                     return Poll::Ready(Err(NtStatus::INSUFFICIENT_RESOURCES));

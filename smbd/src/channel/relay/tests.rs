@@ -10,6 +10,7 @@ use shm::region::Region;
 
 use super::*;
 
+mod attach;
 mod loans;
 
 const PART: u32 = 1 << 20;
@@ -371,46 +372,6 @@ fn a_write_payload_is_fetched_and_a_lost_one_is_kept_until_drained() {
     let _ = receive(&channel);
     assert!(channel.is_drained());
     assert_eq!(in_use(), 0);
-}
-
-#[test]
-fn a_second_channel_sends_the_region_along_and_waits_for_the_first_answer() {
-    let region = Rc::default();
-    let (first, mut first_gateway) = relay_of(&region);
-    let (second, mut second_gateway) = relay_of(&region);
-    for channel in [&first, &second] {
-        channel.read_on(Reading::Freely);
-        receive(channel).unwrap();
-        channel.authenticated();
-        channel.flush().unwrap();
-    }
-    assert_eq!(first_gateway.seen(), [Seen::Attach(0)]);
-    assert_eq!(second_gateway.seen(), []);
-    first_gateway.attached(1, true);
-    receive(&first).unwrap();
-    second.flush().unwrap();
-    assert_eq!(second_gateway.seen(), [Seen::Attach(1)]);
-    second_gateway.attached(1, false);
-    receive(&second).unwrap();
-    second.flush().unwrap();
-    assert_eq!(second_gateway.seen(), [Seen::Mapped]);
-}
-
-#[test]
-fn a_relay_that_ends_without_drained_poisons_the_region() {
-    let region: Rc<SharedRegion> = Rc::default();
-    let (channel, gateway) = attached(&region);
-    let payload = LocalPool::new().run_until(channel.payload(4096)).unwrap();
-    drop(gateway);
-    assert_eq!(receive(&channel), Err(ChannelError::Closed));
-    assert!(channel.is_drained());
-    assert!(payload.slice().address().is_ok(), "still mapped");
-    let (next, mut next_gateway) = relay_of(&region);
-    next.read_on(Reading::Freely);
-    receive(&next).unwrap();
-    next.authenticated();
-    next.flush().unwrap();
-    assert_eq!(next_gateway.seen(), [Seen::Attach(0)], "a new region");
 }
 
 #[test]
