@@ -73,6 +73,10 @@ pub enum Sabotage {
     KeptToken,
     /// No child takes anything while one does not.
     SharedStall,
+    /// Nobody hears that smbdirectd died.
+    UnheardDeath,
+    /// A child answers a WRITE and does not keep its bytes.
+    ForgottenWrite,
     /// A child does not tell that one of its connections ended.
     UncountedEnd,
 }

@@ -59,6 +59,16 @@ fn requests_are_answered_with_their_own_bytes_and_connections_end_whole() {
     let tally = play("connections");
     let endings = ["vanished clients", "dead children", "removed devices"];
     assert_reached(&tally, &endings);
+    let deaths = [
+        "dead smbdirectds",
+        "requests that outlive smbdirectd",
+        "lost connections",
+        "children that hang up",
+        "READs that end behind the end",
+        "clients that connect again",
+        "writes read back",
+    ];
+    assert_reached(&tally, &deaths);
     let moved = [
         "answered requests",
         "reads",

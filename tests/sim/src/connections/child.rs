@@ -1,6 +1,7 @@
 //! A child: the real relay channels of its connections over one region, and the simplest requests there
 //! are. What a WRITE brought is looked at when it is there, as a file would be written from it.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -16,7 +17,7 @@ use smbd::channel::{
 use super::request::{Kind, LENGTH_AT, PIECES_AT, REQUEST_SIZE, Request, pattern};
 use crate::memory::RING_SIZE;
 use crate::note;
-use crate::run::Stage;
+use crate::run::{Sabotage, Stage};
 
 /// A request under way.
 struct Task {
@@ -27,8 +28,13 @@ struct Task {
     is_new: bool,
 }
 
+/// What WRITEs brought, by client and request.
+pub(super) type Files = BTreeMap<(u32, u32), Vec<u8>>;
+
 pub(super) struct Served {
     pub(super) client: u32,
+    /// Which smbdirectd it is a connection of.
+    pub(super) smbdirectd: u64,
     channel: RelayChannel,
     tasks: Vec<Task>,
     pub(super) ended: bool,
@@ -39,14 +45,16 @@ pub(super) struct Served {
 #[derive(Default)]
 pub(super) struct Child {
     region: Rc<SharedRegion>,
+    files: Files,
     pub(super) served: Vec<Served>,
 }
 
 impl Child {
-    pub(super) fn serve(&mut self, client: u32, socket: OwnedFd) {
+    pub(super) fn serve(&mut self, client: u32, smbdirectd: u64, socket: OwnedFd) {
         let channel = RelayChannel::new(socket, Rc::clone(&self.region)).expect("a channel");
         self.served.push(Served {
             client,
+            smbdirectd,
             channel,
             tasks: Vec::new(),
             ended: false,
@@ -57,13 +65,13 @@ impl Child {
     /// Its first turn after it took nothing: no more waits than may.
     pub(super) fn resume(&mut self, stage: &mut Stage) {
         for served in &mut self.served {
-            served.catch_up(stage);
+            served.catch_up(stage, &mut self.files);
         }
     }
 
     pub(super) fn turn(&mut self, stage: &mut Stage) {
         for served in &mut self.served {
-            served.turn(stage);
+            served.turn(stage, &mut self.files);
         }
         // What has ended and is drained is let go.
         self.served
@@ -77,11 +85,22 @@ impl Child {
             served.channel.close();
         }
     }
+
+    /// Has no more of a connection; whether it had it.
+    pub(super) fn hang_up(&mut self, client: u32, smbdirectd: u64) -> bool {
+        let mut served = self.served.iter_mut();
+        let found = served.find(|one| one.client == client && one.smbdirectd == smbdirectd);
+        let found = found.filter(|one| !one.ended);
+        if let Some(served) = &found {
+            served.channel.hang_up();
+        }
+        found.is_some()
+    }
 }
 
 impl Served {
     /// Takes all there is before any of it is released.
-    fn catch_up(&mut self, stage: &mut Stage) {
+    fn catch_up(&mut self, stage: &mut Stage, files: &mut Files) {
         let mut messages = Vec::new();
         let mut before = None;
         while before != Some(messages.len()) && !self.ended {
@@ -108,13 +127,13 @@ impl Served {
                 .tally
                 .add("children with as many messages as may wait", 1);
         }
-        self.handle(messages, stage);
+        self.handle(messages, stage, files);
     }
 
-    fn turn(&mut self, stage: &mut Stage) {
+    fn turn(&mut self, stage: &mut Stage, files: &mut Files) {
         let mut messages = Vec::new();
         self.receive(&mut messages);
-        self.handle(messages, stage);
+        self.handle(messages, stage, files);
     }
 
     /// Messages with their numbers.
@@ -125,7 +144,7 @@ impl Served {
         self.ended |= outcome.is_err();
     }
 
-    fn handle(&mut self, messages: Vec<(u64, Vec<u8>)>, stage: &mut Stage) {
+    fn handle(&mut self, messages: Vec<(u64, Vec<u8>)>, stage: &mut Stage, files: &mut Files) {
         if !self.began && !messages.is_empty() {
             self.began = true;
             self.channel.read_on(Reading::Freely);
@@ -145,7 +164,7 @@ impl Served {
                     if task.is_new && task.request.kind == Kind::Write {
                         stage.tally.add("payloads there with their requests", 1);
                     }
-                    self.finish(task.message, task.request, payload, stage);
+                    self.finish(&task, payload, stage, files);
                 }
                 // The connection is at its end.
                 Poll::Ready(Err(NtStatus::CONNECTION_DISCONNECTED)) => {}
@@ -162,7 +181,7 @@ impl Served {
         let memory = match request.kind {
             Kind::Echo => return self.reply(message, request, request.length, Vec::new()),
             // Some are refused, whatever was fetched for them.
-            Kind::Write if is_refused(request) => {
+            Kind::Write if request.is_refused() => {
                 return self.reply(message, request, 8, Vec::new());
             }
             Kind::Write => {
@@ -190,9 +209,10 @@ impl Served {
         });
     }
 
-    fn finish(&mut self, message: u64, request: Request, payload: Payload, stage: &mut Stage) {
-        let expected = pattern(self.client, request.number, request.length);
+    fn finish(&mut self, task: &Task, payload: Payload, stage: &mut Stage, files: &mut Files) {
+        let request = task.request;
         if request.kind == Kind::Write {
+            let expected = pattern(self.client, request.number, request.length);
             let mut bytes = Vec::new();
             let copied = payload.slice().copy_out(request.length, &mut bytes);
             assert!(
@@ -202,16 +222,30 @@ impl Served {
                 request.number
             );
             stage.tally.add("writes", 1);
-            return self.reply(message, request, 8, Vec::new());
+            if !stage.goes_wrong(Sabotage::ForgottenWrite, 4) {
+                files.insert((self.client, request.number), bytes);
+            }
+            return self.reply(task.message, request, 8, Vec::new());
         }
-        payload.slice().copy_in(&expected).expect("room for a READ");
+        let bytes = match request.of == request.number {
+            true => pattern(self.client, request.number, request.length),
+            false => {
+                stage.tally.add("writes read back", 1);
+                let written = files.get(&(self.client, request.of));
+                let written = written.unwrap_or_else(|| {
+                    panic!("client {}: WRITE {} is lost", self.client, request.of)
+                });
+                written.clone()
+            }
+        };
+        payload.slice().copy_in(&bytes).expect("room for a READ");
         stage.tally.add("reads", 1);
         let writes = vec![OutgoingPayload {
             payload,
             length: request.length,
             descriptors: request.descriptors(),
         }];
-        self.reply(message, request, 8, writes);
+        self.reply(task.message, request, 8, writes);
     }
 
     fn reply(&mut self, message: u64, request: Request, length: u32, writes: Vec<OutgoingPayload>) {
@@ -228,10 +262,6 @@ impl Served {
         let sent = Followed::new(channel, message, answered).now_or_never();
         sent.expect("it waits for nothing");
     }
-}
-
-fn is_refused(request: Request) -> bool {
-    request.number % 5 == 4
 }
 
 /// What WRITEs look like that are named in as many pieces.

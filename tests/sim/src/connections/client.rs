@@ -34,7 +34,19 @@ pub(super) struct Client {
     pub(super) floods: Option<Flood>,
     assembly: Vec<u8>,
     pub(super) answered: u64,
+    /// WRITEs that were answered: nothing of them may ever be lost.
+    written: Vec<Request>,
     has_work: bool,
+}
+
+/// What is left of a client whose connection is lost.
+pub(super) struct Lost {
+    number: u32,
+    floods: Option<Flood>,
+    /// No request has this number, or a higher one.
+    unused: u32,
+    unanswered: Vec<Request>,
+    written: Vec<Request>,
 }
 
 impl Client {
@@ -45,18 +57,6 @@ impl Client {
         chance: &mut Chance,
         now: Timestamp,
     ) -> Client {
-        let credits = chance.one_of(&[2, 3, 16, 255]);
-        let parameters = Parameters {
-            receive_credit_max: credits,
-            send_credit_target: chance.one_of(&[2, 8, 255]),
-            max_send_size: match flood {
-                Some(Flood::Bytes) => LONG_FRAGMENT,
-                _ => chance.one_of(&[128, 700, 1364]),
-            },
-            max_receive_size: chance.one_of(&[128, 700, 1364]),
-            max_outstanding_sends: chance.one_of(&[1, 4, 255]),
-            ..Parameters::client()
-        };
         let count = chance.between(1, 12) as u32;
         let mut to_ask: Vec<Request> = (0..count)
             .map(|number| request::any(number, chance))
@@ -75,6 +75,43 @@ impl Client {
                 (count..count + more).map(|number| request::flooding(flood, number, chance)),
             );
         }
+        Client::connect(number, flood, to_ask, can_invalidate, chance, now)
+    }
+
+    /// Its connection is lost: what it still wants.
+    pub(super) fn lose(&mut self) -> Lost {
+        self.is_alive = false;
+        let numbers = self.to_ask.iter().map(|request| request.number + 1);
+        let unasked = self.to_ask[self.asked..].iter();
+        Lost {
+            number: self.number,
+            floods: self.floods,
+            unused: numbers.max().unwrap_or_default(),
+            unanswered: self.open.values().chain(unasked).copied().collect(),
+            written: std::mem::take(&mut self.written),
+        }
+    }
+
+    fn connect(
+        number: u32,
+        flood: Option<Flood>,
+        to_ask: Vec<Request>,
+        can_invalidate: bool,
+        chance: &mut Chance,
+        now: Timestamp,
+    ) -> Client {
+        let credits = chance.one_of(&[2, 3, 16, 255]);
+        let parameters = Parameters {
+            receive_credit_max: credits,
+            send_credit_target: chance.one_of(&[2, 8, 255]),
+            max_send_size: match flood {
+                Some(Flood::Bytes) => LONG_FRAGMENT,
+                _ => chance.one_of(&[128, 700, 1364]),
+            },
+            max_receive_size: chance.one_of(&[128, 700, 1364]),
+            max_outstanding_sends: chance.one_of(&[1, 4, 255]),
+            ..Parameters::client()
+        };
         let mut client = Client {
             number,
             machine: Connection::new(Role::Active, parameters, now),
@@ -93,6 +130,7 @@ impl Client {
             floods: flood,
             assembly: Vec::new(),
             answered: 0,
+            written: Vec::new(),
             has_work: true,
         };
         client.machine.handle_established(now);
@@ -258,8 +296,11 @@ impl Client {
             "client {}: whether token {number} is out of use with its answer",
             self.number
         );
+        if request.kind == Kind::Write && !request.is_refused() {
+            self.written.push(request);
+        }
         if request.kind == Kind::Read {
-            let expected = pattern(self.number, number, request.length);
+            let expected = pattern(self.number, request.of, request.length);
             assert!(
                 memory == expected,
                 "client {}: READ {number} is answered before its bytes are here, or with others",
@@ -267,5 +308,31 @@ impl Client {
             );
         }
         self.answered += 1;
+    }
+}
+
+impl Lost {
+    /// Connects again: reads back what it has written, and asks once more for what was not answered.
+    pub(super) fn connect_again(
+        self,
+        can_invalidate: bool,
+        chance: &mut Chance,
+        now: Timestamp,
+    ) -> Client {
+        let mut to_ask = vec![request::short(self.unused)];
+        for (number, written) in (self.unused + 1..).zip(&self.written) {
+            to_ask.push(written.read_back(number, chance.once_in(2)));
+        }
+        to_ask.extend(self.unanswered);
+        let mut client = Client::connect(
+            self.number,
+            self.floods,
+            to_ask,
+            can_invalidate,
+            chance,
+            now,
+        );
+        client.written = self.written;
+        client
     }
 }

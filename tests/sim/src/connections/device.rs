@@ -62,6 +62,10 @@ impl World<'_> {
     pub(super) fn answer_read(&mut self, index: usize) {
         let line = &mut self.lines[index];
         let mut queues = line.queues.borrow_mut();
+        // What lingers does so for a while.
+        if queues.failed && !self.stage.chance.once_in(8) {
+            return;
+        }
         let Some(request) = queues.take_read() else {
             return;
         };
@@ -69,6 +73,9 @@ impl World<'_> {
             return;
         };
         self.progress += 1;
+        if queues.failed && self.stage.chance.once_in(3) {
+            return queues.end_read(&request);
+        }
         note!("connection {index}: READ {} is answered", request.id);
         let length = request.first.length() + request.second.map_or(0, |second| second.length());
         let memory = line.client.memory(token, Kind::Write);
@@ -82,6 +89,10 @@ impl World<'_> {
             "READ {} names memory that is not registered",
             request.id
         );
+        if queues.failed {
+            self.stage.tally.add("READs that end behind the end", 1);
+            return queues.end_read(&request);
+        }
         queues.complete(&request, Status::Success);
     }
 

@@ -19,7 +19,8 @@ impl World<'_> {
             note!("child {child} takes nothing");
             self.stalled = Some((child, self.now.saturating_add(STALL)));
             self.run(STEPS_AT_MOST, |_| false);
-            for line in self.lines.iter().filter(|line| line.child != child) {
+            let others = self.lines.iter().filter(|line| line.child != child);
+            for line in others.filter(|line| !line.is_replaced) {
                 assert!(
                     line.client.is_content(),
                     "client {} waits for another's child",
@@ -43,8 +44,12 @@ impl World<'_> {
 
     /// One end after the other, each in its way.
     pub(super) fn end(&mut self) {
+        self.is_ending = true;
         for index in 0..self.lines.len() {
             let line = &mut self.lines[index];
+            if line.is_replaced {
+                continue;
+            }
             let number = line.client.number;
             let child = line.child;
             match self.stage.chance.below(4) {

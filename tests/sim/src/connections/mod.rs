@@ -1,23 +1,28 @@
 //! RDMA connections from end to end: clients, the device, smbdirectd's connections and their memory, the
 //! relay sockets, and the children's relay channels. All but the device and the clients' requests is the
 //! real thing. Chance decides who has a turn and what the device does: it carries requests out late,
-//! answers READs behind later SENDs, reports completions late or twice. A child may take nothing for a
-//! while, until its ring or its share of messages is full. Then something ends: a client vanishes or
-//! disconnects, a child dies or closes, the device fails.
+//! answers READs behind later SENDs or behind the end, reports completions late or twice. A child may take
+//! nothing for a while, until its ring or its share of messages is full. Connections are lost, smbdirectd
+//! dies, and clients connect again. In the end a client vanishes, a child dies or closes, the device fails.
 //!
 //! Oracles: every request is answered once, with the bytes that are its own and nobody else's, in the
-//! answer, in the client's memory and in the child's; its token is invalidated once if that was asked for,
-//! and not used after; the device finds a receive for each message; of a child that takes nothing no
-//! more waits than may, and nobody else waits for it; a connection that ends gives back every request, registration and queue pair; nothing waits for ever.
+//! answer, in the client's memory and in the child's; what was written can be read back, whoever died;
+//! a token is invalidated once if that was asked for, and not used after; the device finds a receive for
+//! each message; of a child that takes nothing no more waits than may, and nobody else waits for it; a
+//! child lets go of a dead smbdirectd's channels and of no others; a connection that ends gives back every
+//! request, registration and queue pair; nothing waits for ever.
 
 mod child;
 mod client;
+mod deaths;
 mod device;
 mod hazards;
 mod request;
+mod turns;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -30,6 +35,7 @@ use shm::link::Datagram;
 use self::child::Child;
 use self::client::Client;
 use self::request::{Flood, LONG_FRAGMENT};
+use crate::chance::Chance;
 use crate::config::Limits;
 use crate::gateway::{Connection, Pace, Shared};
 use crate::memory::{Memory, PART_SIZE};
@@ -52,6 +58,8 @@ pub const SCENARIO: Scenario = Scenario {
         Sabotage::ForgottenReceive,
         Sabotage::KeptToken,
         Sabotage::SharedStall,
+        Sabotage::UnheardDeath,
+        Sabotage::ForgottenWrite,
     ],
 };
 
@@ -71,8 +79,13 @@ struct Line {
     /// None once it is gone.
     connection: Option<Connection>,
     is_established: bool,
-    relay_is_blocked: bool,
     peer_told: bool,
+    /// Its client is to connect again: smbdirectd died, or the connection was lost.
+    is_lost: bool,
+    /// Its child hung up, of which the client hears from smbdirectd.
+    is_hung_up: bool,
+    /// Its client has another one.
+    is_replaced: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +101,10 @@ enum Step {
     Reveal(usize, bool),
     /// A client's message reaches the device.
     Deliver(usize),
+    /// A client hears that its connection is lost, and connects again.
+    Reconnect(usize),
+    /// The kernel is done with the queue pairs and the memory of smbdirectds that died.
+    Bury,
 }
 
 struct World<'a> {
@@ -96,6 +113,22 @@ struct World<'a> {
     lines: Vec<Line>,
     children: BTreeMap<usize, Child>,
     shared: Shared,
+    device: Rc<Device>,
+    /// The domain of all connections where it is not one for each.
+    domain: Rc<ProtectionDomain>,
+    connections: u64,
+    /// Counts the smbdirectds there were.
+    smbdirectd: u64,
+    /// Steps after which it dies, and after which a connection is lost.
+    deaths: Vec<u64>,
+    losses: Vec<u64>,
+    steps: u64,
+    /// What those that died had, until the kernel is done with it.
+    remains: Vec<Shared>,
+    /// Sockets that should be closed.
+    unheard: Vec<OwnedFd>,
+    /// Nobody connects any more.
+    is_ending: bool,
     /// A SEND overtakes the answer to a READ posted before it, as siw lets it.
     overtakes: bool,
     duplicates: bool,
@@ -120,11 +153,10 @@ fn play(stage: &mut Stage) {
         true => world.stage.chance.below(600),
         false => STEPS_AT_MOST,
     };
-    world.run(steps, |world| {
-        world.lines.iter().all(|line| line.client.is_content())
-    });
+    world.run(steps, |world| world.is_content());
     if !ends_early {
         world.check_content();
+        world.check_children();
     }
     world.end();
     let answered: u64 = world.lines.iter().map(|line| line.client.answered).sum();
@@ -137,6 +169,23 @@ fn play(stage: &mut Stage) {
     );
 }
 
+/// What smbdirectd's connections share, as it begins.
+fn begin(limits: Limits) -> Shared {
+    Shared {
+        memory: Memory::new(
+            limits.settings().memory_budget,
+            limits.settings().client_memory,
+        ),
+        pool: Pool::new(limits.pool()),
+        totals: GatewayTotals::default(),
+        datagram: Datagram::new(),
+        limits,
+        pace: Pace::default(),
+        completions: Vec::new(),
+        chain: Vec::new(),
+    }
+}
+
 impl<'a> World<'a> {
     fn new(stage: &'a mut Stage, flood: Option<Flood>) -> World<'a> {
         let limits = Limits::new(GatewaySettings {
@@ -144,9 +193,9 @@ impl<'a> World<'a> {
             gid: 0,
             devices: Vec::new(),
             port_override: None,
-            memory_budget: 9 * u64::from(PART_SIZE),
-            // A part for each domain of three connections.
-            client_memory: 3 * u64::from(PART_SIZE),
+            memory_budget: 24 * u64::from(PART_SIZE),
+            // A part for each domain of three connections, and of what is left of lost ones.
+            client_memory: 8 * u64::from(PART_SIZE),
             max_connections: 8,
             receive_credits: stage.chance.one_of(&[4, 16, 64]),
             max_read_write: 1 << 20,
@@ -162,45 +211,53 @@ impl<'a> World<'a> {
             Transport::InfiniBand,
             Transport::Iwarp,
         ]);
+        let device = Device::new(transport);
+        let deaths = match stage.chance.below(8) {
+            0 => vec![stage.chance.below(400), stage.chance.below(800)],
+            1 | 2 => vec![stage.chance.below(600)],
+            _ => Vec::new(),
+        };
+        let losses = match stage.chance.once_in(2) {
+            true => vec![stage.chance.below(300), stage.chance.below(600)],
+            false => Vec::new(),
+        };
         let mut world = World {
             overtakes: transport == Transport::Iwarp,
             duplicates: stage.chance.once_in(3),
             now: Timestamp::ZERO,
             lines: Vec::new(),
             children: BTreeMap::new(),
-            shared: Shared {
-                memory: Memory::new(
-                    limits.settings().memory_budget,
-                    limits.settings().client_memory,
-                ),
-                pool: Pool::new(limits.pool()),
-                totals: GatewayTotals::default(),
-                datagram: Datagram::new(),
-                limits,
-                pace: Pace::default(),
-                completions: Vec::new(),
-                chain: Vec::new(),
-            },
+            shared: begin(limits),
+            domain: ProtectionDomain::new(&device),
+            device,
+            connections: 0,
+            smbdirectd: 0,
+            deaths,
+            losses,
+            steps: 0,
+            remains: Vec::new(),
+            unheard: Vec::new(),
+            is_ending: false,
             progress: 0,
             stalled: None,
             stage,
         };
-        let device = Device::new(transport);
-        let shared_domain = ProtectionDomain::new(&device);
         for number in 0..world.stage.chance.between(1, 3) as u32 {
-            // On iWARP each connection has a domain of its own.
-            let domain = match transport {
-                Transport::InfiniBand => shared_domain.clone(),
-                Transport::Iwarp => ProtectionDomain::new(&device),
-            };
-            world.connect(number, flood.filter(|_| number == 0), &domain);
+            let child = world.stage.chance.index(2);
+            let flood = flood.filter(|_| number == 0);
+            world.connect(child, |can_invalidate, chance, now| {
+                Client::new(number, flood, can_invalidate, chance, now)
+            });
         }
         world
     }
 
-    fn connect(&mut self, number: u32, flood: Option<Flood>, domain: &Rc<ProtectionDomain>) {
-        let queues = Rc::new(RefCell::new(Queues::default()));
-        let peer = ([192, 0, 2, 10 + number as u8], 50_000).into();
+    /// A client connects, for this child.
+    fn connect(
+        &mut self,
+        child: usize,
+        client: impl FnOnce(bool, &mut Chance, Timestamp) -> Client,
+    ) {
         let device_limits = DeviceLimits {
             max_work_requests: self.stage.chance.one_of(&[32, 256, 16_384]),
             max_completions: 65_536,
@@ -211,10 +268,24 @@ impl<'a> World<'a> {
             max_message: 1 << 30,
             speed: 0,
         };
+        let client = client(
+            device_limits.send_with_invalidate,
+            &mut self.stage.chance,
+            self.now,
+        );
+        let queues = Queues::new(self.stage.chance.once_in(2));
+        let queues = Rc::new(RefCell::new(queues));
+        let peer = ([192, 0, 2, 10 + client.number as u8], 50_000).into();
+        // On iWARP each connection has a domain of its own.
+        let domain = match self.device.transport() {
+            Transport::InfiniBand => self.domain.clone(),
+            Transport::Iwarp => ProtectionDomain::new(&self.device),
+        };
+        self.connections += 1;
         let connection = Connection::accept(
-            ConnectionId(u64::from(number) + 1),
+            ConnectionId(self.connections),
             Identifier::new(peer, &queues),
-            domain,
+            &domain,
             device_limits,
             RequestedReads {
                 peer: ReadDepths {
@@ -227,22 +298,17 @@ impl<'a> World<'a> {
             self.now,
         )
         .expect("a connection");
-        let child = self.stage.chance.index(2);
         self.children.entry(child).or_default();
         self.lines.push(Line {
-            client: Client::new(
-                number,
-                flood,
-                device_limits.send_with_invalidate,
-                &mut self.stage.chance,
-                self.now,
-            ),
+            client,
             child,
             queues,
             connection: Some(connection),
             is_established: false,
-            relay_is_blocked: false,
             peer_told: false,
+            is_lost: false,
+            is_hung_up: false,
+            is_replaced: false,
         });
     }
 
@@ -273,6 +339,13 @@ impl<'a> World<'a> {
             let step = self.stage.chance.one_of(&possible);
             self.take(step);
             taken += 1;
+            self.steps += 1;
+            if self.deaths.contains(&self.steps) {
+                self.kill();
+            }
+            if self.losses.contains(&self.steps) {
+                self.lose();
+            }
         }
         assert!(taken < STEPS_AT_MOST, "there is no end to it");
         self.stage.tally.add("steps", taken);
@@ -292,25 +365,31 @@ impl<'a> World<'a> {
                 Step::Deliver(index),
                 line.client.is_alive && !line.client.wire.is_empty(),
             );
-            if line.connection.is_none() {
+            // What was posted goes on without its poster.
+            let is_served = line.connection.is_some();
+            let hears = !line.is_hung_up || queues.disconnects || !is_served;
+            add(
+                Step::Reconnect(index),
+                line.is_lost && hears && !self.is_ending,
+            );
+            if !is_served && !queues.is_orphaned() {
                 continue;
             }
             let due = line.connection.as_ref().and_then(Connection::deadline);
             let due = due.is_some_and(|due| due <= self.now);
-            add(
-                Step::Gateway(index),
-                queues.wakes || due || !line.is_established,
-            );
+            let has_news = queues.wakes || due || !line.is_established;
+            add(Step::Gateway(index), has_news && is_served);
             let carries = queues.has_requests() && !queues.failed && line.client.is_alive;
             let waits = queues.has_reads() && !queues.oldest_is_read() && !self.overtakes;
             add(Step::Carry(index), carries && !waits);
-            add(
-                Step::AnswerRead(index),
-                queues.has_reads() && line.client.is_alive,
-            );
+            let answers = line.client.is_alive || queues.failed;
+            add(Step::AnswerRead(index), queues.has_reads() && answers);
             let [sends, receives] = queues.has_hidden();
-            add(Step::Reveal(index, false), sends);
-            add(Step::Reveal(index, true), receives);
+            add(Step::Reveal(index, false), sends && is_served);
+            add(Step::Reveal(index, true), receives && is_served);
+        }
+        if !self.remains.is_empty() {
+            possible.push(Step::Bury);
         }
         // Sockets: now and then somebody looks.
         if !possible.is_empty() {
@@ -374,59 +453,8 @@ impl<'a> World<'a> {
                 }
             }
             Step::Deliver(index) => self.deliver(index),
-        }
-    }
-
-    /// As the gateway's loop does it: what happened, then one `advance`.
-    fn gateway_turn(&mut self, index: usize) {
-        let line = &mut self.lines[index];
-        let Some(connection) = &mut line.connection else {
-            return;
-        };
-        if !line.is_established && self.stage.chance.once_in(3) {
-            line.is_established = true;
-            connection.handle_established(self.now);
-        }
-        let (wakes, failed, disconnects) = {
-            let queues = line.queues.borrow();
-            (queues.wakes, queues.failed, queues.disconnects)
-        };
-        if wakes {
-            connection.handle_completions(self.now, &mut self.shared);
-        }
-        connection.handle_relay(self.now, &mut self.shared);
-        if connection.deadline().is_some_and(|due| due <= self.now) {
-            connection.handle_deadline(self.now);
-        }
-        // The connection manager tells of the peer's end, or answers this side's.
-        let over = !line.client.is_alive || disconnects;
-        if over && failed && !line.peer_told && self.stage.chance.once_in(2) {
-            note!("connection {index}: disconnected");
-            line.peer_told = true;
-            line.client.is_alive = false;
-            connection.handle_disconnected(self.now, &mut self.shared);
-        }
-        connection.advance(self.now, &mut self.shared);
-        // The loop looks once more, if it likes, and arms before it sleeps.
-        if self.stage.chance.once_in(3) && connection.look(self.now, &mut self.shared) {
-            connection.advance(self.now, &mut self.shared);
-        }
-        while connection.arm(self.now, &mut self.shared) {
-            connection.advance(self.now, &mut self.shared);
-        }
-        if let Some(socket) = connection.take_announcement() {
-            note!("connection {index}: is announced");
-            if let Some(child) = self.children.get_mut(&line.child) {
-                child.serve(line.client.number, socket);
-            }
-        }
-        line.relay_is_blocked = connection.relay().is_some_and(|(_, blocked)| blocked);
-        if connection.is_gone(self.now) {
-            note!("connection {index}: is gone");
-            connection.dismantle(&mut self.shared);
-            line.connection = None;
-            line.client.is_alive = false;
-            self.progress += 1;
+            Step::Reconnect(index) => self.reconnect(index),
+            Step::Bury => self.bury(),
         }
     }
 
@@ -445,8 +473,13 @@ impl<'a> World<'a> {
         }
     }
 
+    fn is_content(&self) -> bool {
+        let mut lines = self.lines.iter().filter(|line| !line.is_replaced);
+        lines.all(|line| line.client.is_content() && !line.is_lost)
+    }
+
     fn check_content(&self) {
-        for line in &self.lines {
+        for line in self.lines.iter().filter(|line| !line.is_replaced) {
             assert!(
                 line.client.is_content(),
                 "client {} waits for ever for {:?}; it has {:?}",

@@ -20,6 +20,8 @@ pub(super) enum Kind {
 pub(super) struct Request {
     pub(super) kind: Kind,
     pub(super) number: u32,
+    /// A READ's: the WRITE whose bytes it wants back, or its own number.
+    pub(super) of: u32,
     /// Of the answer, or of the payload.
     pub(super) length: u32,
     pub(super) message_length: u32,
@@ -42,8 +44,8 @@ pub(super) const LONG_FRAGMENT: u32 = 8192;
 /// In a request's first byte, beside its kind.
 const INVALIDATES: u8 = 0x10;
 
-/// Kind, number, length, and how many pieces the memory is named in.
-pub(super) const REQUEST_SIZE: u32 = 10;
+/// Kind, number, length, how many pieces the memory is named in, and whose bytes are wanted.
+pub(super) const REQUEST_SIZE: u32 = 14;
 /// Where a request says its length.
 pub(super) const LENGTH_AT: u16 = 5;
 /// Where it says how many pieces.
@@ -55,6 +57,7 @@ impl Request {
         bytes.extend(self.number.to_le_bytes());
         bytes.extend(self.length.to_le_bytes());
         bytes.push(self.pieces() as u8);
+        bytes.extend(self.of.to_le_bytes());
         if self.kind == Kind::Write {
             for descriptor in self.descriptors() {
                 bytes.extend(descriptor.offset.get().to_le_bytes());
@@ -65,6 +68,22 @@ impl Request {
         let filler = bytes.len() as u32..self.message_length;
         bytes.extend(filler.map(|at| byte(client, self.number, at)));
         bytes
+    }
+
+    /// A WRITE that its child refuses, whatever was fetched for it.
+    pub(super) fn is_refused(&self) -> bool {
+        self.kind == Kind::Write && self.number % 5 == 4
+    }
+
+    /// A READ of what this WRITE brought.
+    pub(super) fn read_back(&self, number: u32, invalidates: bool) -> Request {
+        Request {
+            kind: Kind::Read,
+            of: self.number,
+            length: self.length,
+            invalidates,
+            ..short(number)
+        }
     }
 
     /// Its kind, and whether its token is to be invalidated.
@@ -118,6 +137,7 @@ impl Request {
         let request = Request {
             kind: [Kind::Echo, Kind::Write, Kind::Read][usize::from(head[0] & !INVALIDATES)],
             number,
+            of: u32::from_le_bytes(head[10..14].try_into().expect("four bytes")),
             length: u32::from_le_bytes(head[5..9].try_into().expect("four bytes")),
             message_length: bytes.len() as u32,
             invalidates: head[0] & INVALIDATES != 0,
@@ -162,6 +182,7 @@ pub(super) fn any(number: u32, chance: &mut Chance) -> Request {
     let mut request = Request {
         kind,
         number,
+        of: number,
         length: length as u32,
         message_length: message_length as u32,
         invalidates: kind != Kind::Echo && chance.once_in(2),
@@ -177,10 +198,19 @@ pub(super) fn flooding(flood: Flood, number: u32, chance: &mut Chance) -> Reques
         Flood::Bytes => chance.between(120_000, 131_072),
     };
     Request {
+        message_length: message_length as u32,
+        ..short(number)
+    }
+}
+
+/// The shortest there is.
+pub(super) fn short(number: u32) -> Request {
+    Request {
         kind: Kind::Echo,
         number,
+        of: number,
         length: 1,
-        message_length: message_length as u32,
+        message_length: REQUEST_SIZE,
         invalidates: false,
     }
 }

@@ -55,6 +55,8 @@ pub struct Queues {
     send: VecDeque<WorkRequest>,
     /// READs the peer has not answered yet.
     reads: VecDeque<WorkRequest>,
+    /// READs behind those when the end came.
+    unsent: Vec<WorkRequest>,
     receives: VecDeque<Receive>,
     /// Of requests that are done, and not seen yet; and those that may be seen.
     hidden: VecDeque<Completion>,
@@ -70,6 +72,10 @@ pub struct Queues {
     pub destroyed: bool,
     /// The owner has asked for the end.
     pub disconnects: bool,
+    /// What READs bring may still arrive after the end, until they are said to be flushed.
+    lingers: bool,
+    /// The owner's process is dead.
+    is_orphaned: bool,
 }
 
 /// What the peer sends to its receive.
@@ -82,6 +88,13 @@ pub enum Landing {
 }
 
 impl Queues {
+    pub fn new(lingers: bool) -> Queues {
+        Queues {
+            lingers,
+            ..Queues::default()
+        }
+    }
+
     /// The oldest request, to be carried out now.
     pub fn take_request(&mut self) -> Option<WorkRequest> {
         self.send.pop_front()
@@ -132,7 +145,7 @@ impl Queues {
 
     /// The peer's message arrives.
     pub fn land(&mut self, bytes: Vec<u8>) -> Landing {
-        if self.failed {
+        if self.failed || self.is_orphaned {
             return Landing::Dead;
         }
         let Some(receive) = self.receives.pop_front() else {
@@ -175,13 +188,18 @@ impl Queues {
         }
     }
 
-    /// Everything queued is given back as flushed.
+    /// Everything queued is given back as flushed. READs under way are so later if they linger, and then
+    /// the READs behind them.
     pub fn fail(&mut self) {
         self.failed = true;
-        let reads = std::mem::take(&mut self.reads);
-        let send = std::mem::take(&mut self.send);
-        for request in reads.iter().chain(&send) {
-            self.complete(request, Status::Flushed);
+        if !self.lingers {
+            self.end_reads();
+        }
+        for request in std::mem::take(&mut self.send) {
+            match request.operation {
+                Operation::Read { .. } if !self.reads.is_empty() => self.unsent.push(request),
+                _ => self.complete(&request, Status::Flushed),
+            }
         }
         for receive in std::mem::take(&mut self.receives) {
             self.hidden_receives.push_back(Completion {
@@ -190,6 +208,47 @@ impl Queues {
                 receive: true,
                 length: 0,
             });
+        }
+    }
+
+    /// The owner's process died: what names memory that is still registered goes on; how much that is.
+    pub fn orphan(&mut self) -> u64 {
+        self.is_orphaned = true;
+        let domain = self.domain;
+        let goes_on = |request: &WorkRequest| match request.operation {
+            Operation::Send { .. } => false,
+            Operation::Read { .. } | Operation::Write { .. } => request.gather(domain).is_some(),
+        };
+        self.send.retain(goes_on);
+        self.reads.retain(goes_on);
+        (self.send.len() + self.reads.len()) as u64
+    }
+
+    /// The kernel is done with it.
+    pub fn bury(&mut self) {
+        self.send.clear();
+        self.reads.clear();
+        self.unsent.clear();
+    }
+
+    pub fn is_orphaned(&self) -> bool {
+        self.is_orphaned
+    }
+
+    /// A READ that lingered is over.
+    pub fn end_read(&mut self, request: &WorkRequest) {
+        self.complete(request, Status::Flushed);
+        if self.reads.is_empty() {
+            self.end_reads();
+        }
+    }
+
+    fn end_reads(&mut self) {
+        for request in std::mem::take(&mut self.reads) {
+            self.complete(&request, Status::Flushed);
+        }
+        for request in std::mem::take(&mut self.unsent) {
+            self.complete(&request, Status::Flushed);
         }
     }
 
@@ -325,6 +384,8 @@ impl QueuePair {
             let mut queues = self.queues();
             queues.destroyed = true;
             queues.failed = true;
+            queues.reads.clear();
+            queues.unsent.clear();
             drop(queues);
             count_queue_pair(-1);
         }
