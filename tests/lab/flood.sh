@@ -51,12 +51,15 @@ is_free() { ! listens; }
 for_rdma() { "$SMBDIRECT_BIN_DIR/smbd" --config $work/smb.conf status --json 2>/dev/null | says '.gateway.interfaces | length > 0'; }
 
 prepare() {
-	local last
+	local last hardware_address
 	mkdir -p $mount_point $share $work
 	useradd --no-create-home load && chown load $share && chmod 777 $share || fail "no user for the share"
+	# Each known to the server as guest.sh's addresses are: the kernel takes most of a second for one it has to ask for first.
+	hardware_address=$(client ip -j link show dev veth-s1 | jq -r '.[0].address')
 	for last in {100..163}; do
 		sources+=("10.9.0.$last")
 		client ip addr add "10.9.0.$last/24" dev veth-s1
+		ip neigh replace "10.9.0.$last" lladdr "$hardware_address" dev veth-c1 nud permanent
 	done
 	sysctl -qw net.core.somaxconn=4096 net.ipv4.tcp_max_syn_backlog=4096
 	ulimit -n 65536
