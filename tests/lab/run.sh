@@ -124,7 +124,7 @@ boot() {
 		taskset -c "$claimed" setpriv --pdeathsig KILL "$kernel" \
 		mem="$memory" seccomp=on root=/dev/root rootfstype=hostfs rootflags=/ ro \
 		init="$results/guest.sh" lab.results="$results" \
-		con=null con0=fd:0,fd:1 con1=null,fd:3 quiet panic=-1 \
+		bonding.max_bonds=0 con=null con0=fd:0,fd:1 con1=null,fd:3 quiet panic=-1 \
 		</dev/null >"$results/console" 2>&1 3>>"$results/log" {core_lock}>&- &
 	guest=$!
 	wait "$guest"
