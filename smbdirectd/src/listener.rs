@@ -125,6 +125,8 @@ enum Outcome {
     NoDevice,
     /// Its device is not to be used.
     NotWanted,
+    /// Its device is soft-RoCE on this port of the address's interface.
+    DeviceOnPort(String),
 }
 
 /// All listeners, and the devices they are on.
@@ -254,15 +256,14 @@ impl Listeners {
         for device in self.devices.values() {
             found.changed |= device.refresh();
         }
-        let gone: Vec<IpAddr> = self
-            .listeners
-            .keys()
-            .filter(|address| !locals.iter().any(|local| local.address == **address))
-            .copied()
-            .collect();
-        for address in gone {
+        let heard: Vec<IpAddr> = self.listeners.keys().copied().collect();
+        for address in heard {
+            let local = locals.iter().find(|local| local.address == address);
+            let Some(why) = self.outdated(address, local) else {
+                continue;
+            };
             if let Some(listener) = self.listeners.remove(&address) {
-                tracing::info!(%address, "no longer listening: the address is gone");
+                tracing::info!(%address, "no longer listening: {why}");
                 self.forget_unused(listener.key);
                 found.changed = true;
             }
@@ -273,7 +274,7 @@ impl Listeners {
             if self.listeners.contains_key(&local.address) {
                 continue;
             }
-            match self.listen(local) {
+            match self.listen(&local) {
                 Ok(Outcome::Listening) => {
                     self.unheard.remove(&local.address);
                     found.changed = true;
@@ -284,6 +285,11 @@ impl Listeners {
                 Ok(Outcome::NotWanted) => {
                     let text = "rdma devices names others than its device".into();
                     self.note_unheard(local.address, Unheard::NotWanted, text);
+                }
+                Ok(Outcome::DeviceOnPort(text)) => {
+                    if self.note_unheard(local.address, Unheard::DeviceOnPort, text.clone()) {
+                        found.problems.push(text);
+                    }
                 }
                 Err(error) => {
                     let text = explain(local.address, &error);
@@ -303,8 +309,23 @@ impl Listeners {
         known.is_none_or(|known| known.why != why)
     }
 
+    /// Why nobody should listen any longer as it is done on this address. A listener stays with the device
+    /// it was bound to, also where the address has moved to another meanwhile.
+    fn outdated(&mut self, address: IpAddr, local: Option<&Local>) -> Option<&'static str> {
+        let Some(local) = local else {
+            return Some("the address is gone");
+        };
+        let now = self.device_of(address).map(|device| device.key());
+        let listener = self.listeners.get(&address)?;
+        if listener.local.if_index != local.if_index {
+            return Some("the address is another interface's now");
+        }
+        now.is_ok_and(|key| key != listener.key)
+            .then_some("the address is another device's now")
+    }
+
     /// Listens on an address if it belongs to a device that is wanted.
-    fn listen(&mut self, local: Local) -> Result<Outcome, SystemError> {
+    fn listen(&mut self, local: &Local) -> Result<Outcome, SystemError> {
         let device = match self.device_of(local.address) {
             Ok(device) => device,
             Err(error) if is_no_device(&error) => return Ok(Outcome::NoDevice),
@@ -316,6 +337,11 @@ impl Listeners {
         }
         if !self.wanted.is_empty() && !self.wanted.iter().any(|wanted| **wanted == *name) {
             return Ok(Outcome::NotWanted);
+        }
+        if let Some(port) = device.soft_interface()
+            && !local.arrives_on(&port)
+        {
+            return Ok(Outcome::DeviceOnPort(explain_port(local, &name, &port)));
         }
         let key = device.key();
         let entry = match self.devices.get(&key) {
@@ -341,7 +367,7 @@ impl Listeners {
             _identifier: identifier,
             token,
             key,
-            local,
+            local: local.clone(),
             port,
         };
         self.listeners.insert(local.address, listener);
@@ -412,6 +438,17 @@ fn explain(address: IpAddr, error: &SystemError) -> String {
         _ => "see the kernel's log (dmesg); it is tried again each second",
     };
     format!("no SMB Direct on {address}: {error}; {advice}")
+}
+
+fn explain_port(local: &Local, device: &str, port: &str) -> String {
+    let Local {
+        address, interface, ..
+    } = local;
+    format!(
+        "no SMB Direct on {address}: {device} is soft-RoCE on {port} and takes no packets of \
+         {interface}; put it on {interface} itself: rdma link delete {device}, rdma link add \
+         {device} type rxe netdev {interface}"
+    )
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 #   come-and-go   a device is removed, added, renamed; one takes the name that is free again
 #   iwarp         siw's removal waits until nobody has the device open: idle, in use, without an address, the last one
 #                 (client and server are one host then: cifs.ko reaches a siw device in its own namespace alone)
-#   address       an address goes and comes; an IPv6 address is mounted
-#   vlan          a VLAN on a device's interface is mounted         bridge   a device on a bridge is
-#   bond          a device on a bond is; skipped where the kernel has none
+#   address       an address goes and comes, or moves to another device at once; an IPv6 address is mounted
+#   vlan          a VLAN on a device's interface is mounted
+#   bridge        a device on a bridge is, and one on a port of it is not told of
+#   bond          a device on a bond of two links is; skipped where the kernel has no bonds
+#   team          what is said of a team without a device; skipped where the kernel has no teams
 #   carrier       an interface without a carrier is not told of, and is again
 #   memory-lock   the limit of locked memory is too small for anybody, then for some
 #   permission    the port may not be bound
@@ -190,6 +192,15 @@ address() {
 	server ip address add 10.9.1.1/24 dev $other
 	expect_listens 10.9.1.1 rdma_s2
 	try 10.9.1.1 rdma_s2
+	# To another device, before anybody can see that it was gone.
+	server ip link add more type dummy
+	server ip link set more up
+	server rdma link add rdma_more type rxe netdev more
+	printf 'address del 10.9.1.1/24 dev %s\naddress add 10.9.1.1/24 dev %s\n' $other more | server ip -batch - || fail "can't move the address"
+	expect_listens 10.9.1.1 rdma_more
+	printf 'address del 10.9.1.1/24 dev %s\naddress add 10.9.1.1/24 dev %s\n' more $other | server ip -batch - || fail "can't move it back"
+	expect_listens 10.9.1.1 rdma_s2
+	try 10.9.1.1 rdma_s2
 	server ip address add fd09::1/64 dev $other nodad
 	ip address add fd09::2/64 dev veth-c2 nodad
 	join veth-c2 $other fd09::
@@ -213,33 +224,75 @@ vlan() {
 	kept
 }
 
-# A device on an interface that has the second link as a port: soft-RoCE takes no packets for the port's own device there.
-above() {
-	server rdma link delete rdma_s2
-	server ip link set $other down
-	server ip address flush dev $other
-	server ip link set $other master "$1" || fail "$1 takes no port"
-	server ip link set $other up
-	server ip link set "$1" up mtu 9000
-	server ip address add 10.9.1.1/24 dev "$1"
-	server rdma link add rdma_up type rxe netdev "$1" || fail "no device on $1"
-	join veth-c2 "$1" 10.9.1.
+# take_ports INTERFACE PORT…: the server's address is on an interface that has these ports. Soft-RoCE takes no packets for
+# a port's own device there, which the kernel lets be bound all the same.
+take_ports() {
+	local interface=$1 port
+	shift
+	for port in "$@"; do
+		server ip link set "$port" down
+		server ip address flush dev "$port"
+		server ip link set "$port" master "$interface" || fail "$interface takes no port"
+		server ip link set "$port" up
+	done
+	server ip link set "$interface" up mtu 9000
+	server ip address add 10.9.1.1/24 dev "$interface"
+	wait_until 5 is_on_port || fail "it is not said that the device is on a port"
+	expect_silent 10.9.1.1
+	grep -q "WARN no SMB Direct on 10.9.1.1: rdma_s[23] is soft-RoCE on veth-s.* rdma link add rdma_s[23] type rxe netdev $interface" \
+		"$LAB_RESULTS/smbd.log" || fail "the log does not say what to do"
+	finds "$interface" device_on_port || fail "the doctor: $(smbdirectd doctor)"
+	for port in "$@"; do server rdma link delete "rdma_${port#veth-}"; done
+	[ "$interface" = bridged ] || wait_until 5 finds "$interface" teamed || fail "the doctor: $(smbdirectd doctor)"
+	for port in "$@"; do finds "$port" port_of_another || fail "the doctor of $port: $(smbdirectd doctor)"; done
+}
+
+# serve_on INTERFACE CLIENT: a device on top is served, to the client's interface.
+serve_on() {
+	local interface=$1 client=$2
+	server rdma link add rdma_up type rxe netdev "$interface" || fail "no device on $interface"
+	join "$client" "$interface" 10.9.1.
 	expect_listens 10.9.1.1 rdma_up
 	try 10.9.1.1 rdma_up
-	doctor | jq -e --arg name "$1" 'any(.interfaces[]; .interface.name == $name and .offered)
-		and any(.interfaces[]; .interface.name == "veth-s2" and any(.findings[]; .reason == "port_of_another"))' >/dev/null ||
+	doctor | jq -e --arg name "$interface" 'any(.interfaces[]; .interface.name == $name and .offered and .device == "rdma_up"
+			and (.interface.kind as $kind | $name | startswith($kind)) and .findings == [] and any(.told[]; .address == "10.9.1.1" and .rdma))' >/dev/null ||
 		fail "the doctor: $(smbdirectd doctor)"
 	kept
 }
-
-bridge() {
-	server ip link add joined type bridge 2>/dev/null || skip "the guest's kernel has no bridges"
-	above joined
+is_on_port() { status | jq -e '.gateway.unheard | any(.[]; .address == "10.9.1.1" and .why == "DeviceOnPort")' >/dev/null; }
+# finds INTERFACE REASON: the doctor says that this keeps clients from RDMA there, and what to do.
+finds() {
+	doctor | jq -e --arg name "$1" --arg reason "$2" 'any(.interfaces[]; .interface.name == $name and (.offered | not)
+		and any(.findings[]; .reason == $reason and .prevents and (.remedy | length > 0)))' >/dev/null
 }
 
+bridge() {
+	server ip link add bridged type bridge 2>/dev/null || skip "the guest's kernel has no bridges"
+	take_ports bridged veth-s2
+	serve_on bridged veth-c2
+}
+
+team() {
+	server ip link add teamed type team 2>/dev/null || skip "the guest's kernel has no teams"
+	take_ports teamed veth-s2
+	kept
+}
+
+# bond: of the second and third link, and the client's ends of the two are on one switch.
 bond() {
-	server ip link add joined type bond mode active-backup 2>/dev/null || skip "the guest's kernel has no bonding"
-	above joined
+	local port
+	server ip link add bonded type bond mode active-backup miimon 50 2>/dev/null || skip "the guest's kernel has no bonds"
+	ip link add switch type bridge
+	for port in veth-c2 veth-c3; do
+		rdma link delete "rdma_${port#veth-}"
+		ip address flush dev $port
+		ip link set $port master switch
+	done
+	ip link set switch up mtu 9000
+	ip address add 10.9.1.2/24 dev switch
+	rdma link add rdma_switch type rxe netdev switch
+	take_ports bonded veth-s2 veth-s3
+	serve_on bonded switch
 }
 
 carrier() {

@@ -17,7 +17,7 @@ fn play_on(kind: RdmaKind, scenario: &str) {
     };
     let guest = guest
         .argument(scenario)
-        .links(2)
+        .links(if scenario.starts_with("bond") { 3 } else { 2 })
         .rdma(kind)
         .time_limit(Duration::from_secs(120));
     if let Some(outcome) = guest.run_or_skip() {
@@ -55,6 +55,11 @@ fn a_device_on_a_bridge_is_served() {
 #[test]
 fn a_device_on_a_bond_is_served() {
     play("bond");
+}
+
+#[test]
+fn what_keeps_clients_from_rdma_on_a_team_is_said() {
+    play("team");
 }
 
 #[test]

@@ -115,6 +115,11 @@ impl Device {
         None
     }
 
+    /// It is not soft-RoCE.
+    pub fn soft_interface(&self) -> Option<String> {
+        None
+    }
+
     /// It is never removed.
     pub fn is_present(&self) -> bool {
         true

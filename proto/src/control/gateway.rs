@@ -115,6 +115,8 @@ pub enum Unheard {
     PortDown,
     /// The configuration names other devices.
     NotWanted,
+    /// The device is soft-RoCE on a port of the address's interface, and takes no packets for that.
+    DeviceOnPort,
     /// Something else; the text says what.
     Other,
 }

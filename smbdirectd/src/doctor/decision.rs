@@ -67,6 +67,7 @@ pub enum Reason {
     NoDevice,
     PortOfAnother,
     Teamed,
+    DeviceOnPort,
     DeviceNotWanted,
     LinkDown,
     PortDown,
@@ -346,7 +347,7 @@ fn not_heard(facts: &Facts, interface: &Interface, device: Option<&RdmaDevice>) 
         .flat_map(|gateway| &gateway.unheard)
         .find(|unheard| interface.addresses.contains(&unheard.address));
     without_address(interface)
-        .or_else(|| unheard.map(of_unheard))
+        .or_else(|| unheard.map(|unheard| of_unheard(unheard, device, name)))
         .or_else(|| {
             // Without a gateway that is the reason, said of the server as a whole.
             gateway(facts).is_some().then(|| {
@@ -376,8 +377,11 @@ fn without_device(facts: &Facts, interface: &Interface) -> Finding {
         return prevents(
             Reason::Teamed,
             "no RDMA device goes along with the teamed interface",
-            "bond the ports of one NIC whose driver does RDMA over it (mlx5: one RDMA device for \
-             the bond), or take the bond apart: multichannel uses several addresses by itself",
+            format!(
+                "bond the ports of one NIC whose driver does RDMA over it (mlx5: one RDMA device \
+                 for the bond), or take {name} apart: multichannel uses several addresses by \
+                 itself; soft-RoCE goes on top: rdma link add rxe_{name} type rxe netdev {name}"
+            ),
         );
     }
     let remedy = match facts.devices.is_empty() {
@@ -424,8 +428,22 @@ fn without_address(interface: &Interface) -> Option<Finding> {
     })
 }
 
-fn of_unheard(unheard: &UnheardAddress) -> Finding {
+fn of_unheard(unheard: &UnheardAddress, device: &RdmaDevice, name: &str) -> Finding {
     let (reason, remedy) = match unheard.why {
+        Unheard::DeviceOnPort => {
+            return prevents(
+                Reason::DeviceOnPort,
+                format!(
+                    "{} is soft-RoCE on a port of it and takes no packets of {name}",
+                    device.name
+                ),
+                format!(
+                    "put it on {name} itself: rdma link delete {0}, rdma link add {0} type rxe \
+                     netdev {name}",
+                    device.name
+                ),
+            );
+        }
         Unheard::PortTaken => (
             Reason::PortTaken,
             "stop the other server (ksmbd?), or set server smb transports = tcp, rdma:PORT",

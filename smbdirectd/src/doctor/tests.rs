@@ -243,6 +243,26 @@ fn teamed_or_bonded_without_a_device() {
 }
 
 #[test]
+fn soft_roce_on_a_port_of_a_bond() {
+    let mut facts = unheard();
+    facts.interfaces[0].name = "bond0".into();
+    facts.devices[0].name = "rxe0".into();
+    // The kernel counts the bond's addresses as the port's device's.
+    facts.devices[0].interfaces = vec!["bond0".into(), "eth0".into()];
+    gateway(&mut facts).unheard = vec![UnheardAddress {
+        address: ADDRESS.parse().unwrap(),
+        why: Unheard::DeviceOnPort,
+        text: "no SMB Direct here".into(),
+    }];
+    assert_prevented(&facts, &[Reason::DeviceOnPort]);
+    let remedy = &diagnose(&facts).interfaces[0].findings[0].remedy;
+    assert!(
+        remedy.contains("rdma link add rxe0 type rxe netdev bond0"),
+        "{remedy}"
+    );
+}
+
+#[test]
 fn device_not_wanted() {
     let mut facts = unheard();
     facts.settings.rdma_devices = vec!["mlx5_1".into()];
@@ -289,6 +309,7 @@ fn what_smbdirectd_said_of_an_address() {
         (Unheard::MemoryLock, Reason::MemoryLock),
         (Unheard::PortDown, Reason::PortDown),
         (Unheard::NotWanted, Reason::DeviceNotWanted),
+        (Unheard::DeviceOnPort, Reason::DeviceOnPort),
         (Unheard::Other, Reason::NotListening),
     ] {
         let mut facts = unheard();

@@ -173,6 +173,14 @@ impl Device {
         Some(self.name.replace(now.into()))
     }
 
+    /// Soft-RoCE's network interface: it takes packets that arrive there, or on a VLAN of it, whatever
+    /// addresses the kernel counts as the device's. None for any other device.
+    pub fn soft_interface(&self) -> Option<String> {
+        let path = format!("/sys/class/infiniband/{}/parent", self.name());
+        let text = std::fs::read_to_string(path).ok()?;
+        Some(text.trim().to_owned())
+    }
+
     /// False once it is being removed: what is open of it must be let go then, for some drivers'
     /// removal waits for that, and tells nobody (siw).
     pub fn is_present(&self) -> bool {
