@@ -73,6 +73,8 @@ pub enum Sabotage {
     KeptToken,
     /// No child takes anything while one does not.
     SharedStall,
+    /// A child serves a relay that it handed over.
+    ServedTwice,
     /// Nobody hears that smbdirectd died.
     UnheardDeath,
     /// A child answers a WRITE and does not keep its bytes.

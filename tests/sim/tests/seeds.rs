@@ -49,7 +49,12 @@ fn two_smb_direct_machines_keep_the_rules_on_any_schedule() {
 #[test]
 fn a_connection_has_one_process_whoever_dies() {
     let tally = play("handoff");
-    let deaths = ["dead brokers", "dead children", "hanging children"];
+    let deaths = [
+        "dead brokers",
+        "dead children",
+        "hanging children",
+        "brokers dead with who spoke",
+    ];
     assert_reached(&tally, &deaths);
     assert_reached(&tally, &["answered", "passes", "handed over"]);
 }
@@ -64,9 +69,11 @@ fn requests_are_answered_with_their_own_bytes_and_connections_end_whole() {
         "requests that outlive smbdirectd",
         "lost connections",
         "children that hang up",
+        "children that die among others",
         "READs that end behind the end",
         "clients that connect again",
         "writes read back",
+        "relays handed over",
     ];
     assert_reached(&tally, &deaths);
     let moved = [

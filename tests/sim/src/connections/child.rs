@@ -1,283 +1,213 @@
-//! A child: the real relay channels of its connections over one region, and the simplest requests there
-//! are. What a WRITE brought is looked at when it is there, as a file would be written from it.
+//! A child process: forked for a relay of which nobody knows yet whose it is, it claims it, serves it or
+//! hands it over, and takes what the broker passes. Its link to the broker and its rule of when a passed
+//! connection is served are the real ones; `served` has what it does with a relay.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use proto::relay::{INLINE_PREFERRED, MAX_MESSAGES, Outline, Word};
-use proto::smb2::NtStatus;
-use smbd::channel::{
-    Channel, Followed, Outgoing, OutgoingPayload, Payload, Reading, RelayChannel, SharedRegion,
-};
+use proto::control::ConnectionKind;
+use smbd::channel::SharedRegion;
+use smbd::child::passes::{Occupancy, Passes};
+use smbd::messaging::{Broker, Claim, ClaimRequest};
 
-use super::request::{Kind, LENGTH_AT, PIECES_AT, REQUEST_SIZE, Request, pattern};
-use crate::memory::RING_SIZE;
+use super::served::{Files, Message, Served};
 use crate::note;
 use crate::run::{Sabotage, Stage};
 
-/// A request under way.
-struct Task {
-    request: Request,
-    memory: LocalBoxFuture<'static, Result<Payload, NtStatus>>,
-    /// Its number on its connection.
-    message: u64,
-    is_new: bool,
+/// The relay it was forked for, until it is known whose it is.
+struct First {
+    served: Served,
+    /// Its first messages, and what the broker makes of it.
+    claim: Option<(Vec<Message>, LocalBoxFuture<'static, Claim>)>,
 }
 
-/// What WRITEs brought, by client and request.
-pub(super) type Files = BTreeMap<(u32, u32), Vec<u8>>;
-
-pub(super) struct Served {
-    pub(super) client: u32,
-    /// Which smbdirectd it is a connection of.
-    pub(super) smbdirectd: u64,
-    channel: RelayChannel,
-    tasks: Vec<Task>,
-    pub(super) ended: bool,
-    /// A first message is here.
-    began: bool,
-}
-
-#[derive(Default)]
 pub(super) struct Child {
+    pub(super) number: u64,
+    /// Which client of the broker's, by its ClientGuid.
+    pub(super) group: u8,
+    /// It serves the client over TCP too, and does not end.
+    has_tcp: bool,
+    broker: Broker,
+    passes: Passes,
     region: Rc<SharedRegion>,
     files: Files,
+    first: Option<First>,
     pub(super) served: Vec<Served>,
 }
 
 impl Child {
-    pub(super) fn serve(&mut self, client: u32, smbdirectd: u64, socket: OwnedFd) {
-        let channel = RelayChannel::new(socket, Rc::clone(&self.region)).expect("a channel");
-        self.served.push(Served {
-            client,
-            smbdirectd,
-            channel,
-            tasks: Vec::new(),
-            ended: false,
-            began: false,
-        });
+    pub(super) fn new(
+        number: u64,
+        group: u8,
+        has_tcp: bool,
+        broker: OwnedFd,
+        relay: OwnedFd,
+        files: &Files,
+    ) -> Child {
+        let region = Rc::default();
+        Child {
+            number,
+            group,
+            has_tcp,
+            broker: Broker::new(broker),
+            passes: Passes::default(),
+            first: Some(First {
+                served: Served::new(relay, &region),
+                claim: None,
+            }),
+            region,
+            files: files.clone(),
+            served: Vec::new(),
+        }
     }
 
     /// Its first turn after it took nothing: no more waits than may.
     pub(super) fn resume(&mut self, stage: &mut Stage) {
         for served in &mut self.served {
-            served.catch_up(stage, &mut self.files);
+            served.catch_up(stage, &self.files);
         }
     }
 
-    pub(super) fn turn(&mut self, stage: &mut Stage) {
+    /// False when it has nothing left to do.
+    pub(super) fn turn(&mut self, stage: &mut Stage) -> bool {
+        self.hear_broker();
+        self.serve_told(stage);
+        self.negotiate();
+        self.decide(stage);
         for served in &mut self.served {
-            served.turn(stage, &mut self.files);
+            served.turn(stage, &self.files);
         }
         // What has ended and is drained is let go.
-        self.served
-            .retain(|served| !(served.ended && served.channel.is_drained()));
+        let all = std::mem::take(&mut self.served).into_iter();
+        let (over, served): (Vec<Served>, Vec<Served>) = all.partition(Served::is_over);
+        self.served = served;
+        for _ in over.iter().filter(|served| served.is_claimed) {
+            self.broker.channel_closed();
+        }
+        self.broker.flush();
+        let is_idle = self.served.is_empty() && self.passes.is_empty() && self.first.is_none();
+        self.has_tcp || !is_idle
+    }
+
+    pub(super) fn serves(&self, client: u32) -> bool {
+        self.served.iter().any(|served| served.client == client)
+    }
+
+    /// The broker counts what this process serves.
+    pub(super) fn check_count(&self) {
+        let claimed = self.served.iter().filter(|served| served.is_claimed);
+        assert_eq!(
+            self.broker.channels() as usize,
+            claimed.count(),
+            "child {}: the broker counts other connections than it serves",
+            self.number
+        );
     }
 
     /// Ends a connection in order.
     pub(super) fn close(&mut self, client: u32) {
         let mut served = self.served.iter();
         if let Some(served) = served.find(|served| served.client == client) {
-            served.channel.close();
+            served.close();
         }
     }
 
     /// Has no more of a connection; whether it had it.
     pub(super) fn hang_up(&mut self, client: u32, smbdirectd: u64) -> bool {
-        let mut served = self.served.iter_mut();
+        let mut served = self.served.iter();
         let found = served.find(|one| one.client == client && one.smbdirectd == smbdirectd);
         let found = found.filter(|one| !one.ended);
-        if let Some(served) = &found {
-            served.channel.hang_up();
+        if let Some(served) = found {
+            served.hang_up();
         }
         found.is_some()
     }
-}
 
-impl Served {
-    /// Takes all there is before any of it is released.
-    fn catch_up(&mut self, stage: &mut Stage, files: &mut Files) {
-        let mut messages = Vec::new();
-        let mut before = None;
-        while before != Some(messages.len()) && !self.ended {
-            before = Some(messages.len());
-            self.receive(&mut messages);
-        }
-        let lengths = messages.iter().map(|(_, message)| message.len() as u32);
-        let in_ring: u32 = lengths.filter(|length| *length > INLINE_PREFERRED).sum();
-        assert!(
-            messages.len() <= MAX_MESSAGES as usize,
-            "{} messages wait for the child of client {}",
-            messages.len(),
-            self.client
-        );
-        note!(
-            "child of client {}: {} messages wait, {in_ring} bytes in the ring",
-            self.client,
-            messages.len()
-        );
-        assert!(in_ring <= RING_SIZE, "{in_ring} bytes wait in a ring");
-        // Of inline ones it took before, smbdirectd is told when a quarter of the bound is.
-        if messages.len() > (MAX_MESSAGES - MAX_MESSAGES / 4) as usize {
-            stage
-                .tally
-                .add("children with as many messages as may wait", 1);
-        }
-        self.handle(messages, stage, files);
-    }
-
-    fn turn(&mut self, stage: &mut Stage, files: &mut Files) {
-        let mut messages = Vec::new();
-        self.receive(&mut messages);
-        self.handle(messages, stage, files);
-    }
-
-    /// Messages with their numbers.
-    fn receive(&mut self, messages: &mut Vec<(u64, Vec<u8>)>) {
-        let channel = &self.channel;
-        let outcome =
-            channel.receive(&mut |message| messages.push((channel.delivering(), message)));
-        self.ended |= outcome.is_err();
-    }
-
-    fn handle(&mut self, messages: Vec<(u64, Vec<u8>)>, stage: &mut Stage, files: &mut Files) {
-        if !self.began && !messages.is_empty() {
-            self.began = true;
-            self.channel.read_on(Reading::Freely);
-            self.channel.authenticated();
-        }
-        for (number, message) in messages {
-            self.begin(number, Request::decode(self.client, &message));
-        }
-        let mut context = Context::from_waker(Waker::noop());
-        for mut task in std::mem::take(&mut self.tasks) {
-            match task.memory.as_mut().poll(&mut context) {
-                Poll::Pending => {
-                    task.is_new = false;
-                    self.tasks.push(task);
-                }
-                Poll::Ready(Ok(payload)) => {
-                    if task.is_new && task.request.kind == Kind::Write {
-                        stage.tally.add("payloads there with their requests", 1);
-                    }
-                    self.finish(&task, payload, stage, files);
-                }
-                // The connection is at its end.
-                Poll::Ready(Err(NtStatus::CONNECTION_DISCONNECTED)) => {}
-                Poll::Ready(Err(status)) => panic!("no memory for a payload: {status:?}"),
-            }
-        }
-        if !self.ended {
-            let _ = self.channel.flush();
+    fn hear_broker(&mut self) {
+        for passed in self.broker.on_readable() {
+            let occupancy = Occupancy {
+                connections: self.served.len() + self.passes.len(),
+                unauthenticated: 0,
+                ending: false,
+            };
+            note!("child {}: is passed a relay", self.number);
+            self.passes.answer(&self.broker, passed, occupancy.judge());
         }
     }
 
-    fn begin(&mut self, message: u64, request: Request) {
-        note!("child of client {}: {request:?}", self.client);
-        let memory = match request.kind {
-            Kind::Echo => return self.reply(message, request, request.length, Vec::new()),
-            // Some are refused, whatever was fetched for them.
-            Kind::Write if request.is_refused() => {
-                return self.reply(message, request, 8, Vec::new());
-            }
-            Kind::Write => {
-                let channel = &self.channel;
-                let accepted = async {
-                    // Twice, so that one is enough.
-                    for _ in 0..2 {
-                        channel.expect(request.length, &|| Some(outline(request)));
-                    }
-                    Some(channel.fetch(request.descriptors(), request.length))
+    fn serve_told(&mut self, stage: &mut Stage) {
+        for passed in self.passes.told(&self.broker) {
+            let mut served = Served::new(passed.connection, &self.region);
+            let first = served.replay(&passed.preface);
+            served.is_claimed = true;
+            note!("child {}: serves client {}", self.number, served.client);
+            stage.tally.add("relays handed over", 1);
+            served.serve(first, stage, &self.files);
+            self.served.push(served);
+        }
+    }
+
+    /// The first message on its first relay is here: whose is it?
+    fn negotiate(&mut self) {
+        let Some(first) = &mut self.first else {
+            return;
+        };
+        if first.claim.is_some() {
+            return;
+        }
+        match first.served.first() {
+            messages if !messages.is_empty() => {
+                let (duplicate, preface) = first.served.claimed();
+                let mut client_guid = [0; 16];
+                client_guid[15] = self.group + 1;
+                let request = ClaimRequest {
+                    client_guid,
+                    dialect: 0x0311,
+                    kind: ConnectionKind::Relay,
+                    preface,
                 };
-                let followed = Followed::new(channel, message, accepted);
-                followed
-                    .now_or_never()
-                    .flatten()
-                    .expect("it waits for nothing")
+                note!("child {}: claims a relay", self.number);
+                let claim = self.broker.claim(request, duplicate);
+                first.claim = Some((messages, claim.boxed_local()));
             }
-            Kind::Read => self.channel.payload(request.length),
-        };
-        self.tasks.push(Task {
-            request,
-            memory,
-            message,
-            is_new: true,
-        });
-    }
-
-    fn finish(&mut self, task: &Task, payload: Payload, stage: &mut Stage, files: &mut Files) {
-        let request = task.request;
-        if request.kind == Kind::Write {
-            let expected = pattern(self.client, request.number, request.length);
-            let mut bytes = Vec::new();
-            let copied = payload.slice().copy_out(request.length, &mut bytes);
-            assert!(
-                copied.is_ok() && bytes == expected,
-                "client {}: WRITE {} brings other bytes",
-                self.client,
-                request.number
-            );
-            stage.tally.add("writes", 1);
-            if !stage.goes_wrong(Sabotage::ForgottenWrite, 4) {
-                files.insert((self.client, request.number), bytes);
-            }
-            return self.reply(task.message, request, 8, Vec::new());
+            _ if first.served.ended => self.first = None,
+            _ => {}
         }
-        let bytes = match request.of == request.number {
-            true => pattern(self.client, request.number, request.length),
-            false => {
-                stage.tally.add("writes read back", 1);
-                let written = files.get(&(self.client, request.of));
-                let written = written.unwrap_or_else(|| {
-                    panic!("client {}: WRITE {} is lost", self.client, request.of)
-                });
-                written.clone()
+    }
+
+    /// What became of the claim.
+    fn decide(&mut self, stage: &mut Stage) {
+        let Some(First {
+            claim: Some((_, claim)),
+            ..
+        }) = &mut self.first
+        else {
+            return;
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let Poll::Ready(claim) = claim.poll_unpin(&mut context) else {
+            return;
+        };
+        let Some(First {
+            mut served,
+            claim: Some((messages, _)),
+        }) = self.first.take()
+        else {
+            return;
+        };
+        match claim {
+            Claim::Owner(_) => {
+                note!("child {}: owns client {}", self.number, served.client);
+                served.is_claimed = true;
             }
-        };
-        payload.slice().copy_in(&bytes).expect("room for a READ");
-        stage.tally.add("reads", 1);
-        let writes = vec![OutgoingPayload {
-            payload,
-            length: request.length,
-            descriptors: request.descriptors(),
-        }];
-        self.reply(task.message, request, 8, writes);
-    }
-
-    fn reply(&mut self, message: u64, request: Request, length: u32, writes: Vec<OutgoingPayload>) {
-        let mut answer = request.number.to_le_bytes().to_vec();
-        answer.extend(pattern(self.client, request.number, length));
-        let channel = &self.channel;
-        let answered = async {
-            channel.send(Outgoing {
-                pieces: vec![answer.into()],
-                writes,
-                invalidate: request.invalidates.then_some(request.number),
-            });
-        };
-        let sent = Followed::new(channel, message, answered).now_or_never();
-        sent.expect("it waits for nothing");
-    }
-}
-
-/// What WRITEs look like that are named in as many pieces.
-fn outline(request: Request) -> Outline {
-    let word = |at, value| Word {
-        at,
-        mask: 0xFF,
-        value,
-    };
-    Outline {
-        words: vec![
-            word(0, request.first_byte().into()),
-            word(PIECES_AT, request.pieces()),
-        ],
-        length_at: LENGTH_AT,
-        descriptors_at: REQUEST_SIZE as u16,
-        descriptors: request.pieces() as u16,
+            Claim::HandedOver if stage.goes_wrong(Sabotage::ServedTwice, 1) => {}
+            Claim::HandedOver => return,
+            Claim::Refused(reason, _) => panic!("a relay is refused: {reason}"),
+        }
+        served.serve(messages, stage, &self.files);
+        self.served.push(served);
     }
 }

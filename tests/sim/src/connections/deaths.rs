@@ -3,7 +3,9 @@
 //! kernel is done with its queue pairs, later, when another one serves already. Clients connect again,
 //! read back what they have written, and ask once more for what was not answered.
 
-use super::{World, begin};
+use std::collections::BTreeSet;
+
+use super::{Line, World, begin};
 use crate::note;
 use crate::run::Sabotage;
 
@@ -39,7 +41,7 @@ impl World<'_> {
         self.smbdirectd += 1;
     }
 
-    /// A client's connection is lost, while others go on: its end at the device, or its child hangs up.
+    /// A client's connection is lost, while others go on: at the device, or its child hangs up or dies.
     pub(super) fn lose(&mut self) {
         let mut lines: Vec<usize> = (0..self.lines.len()).collect();
         lines.retain(|index| {
@@ -52,17 +54,30 @@ impl World<'_> {
             None if lines.is_empty() => return,
             None => self.stage.chance.one_of(&lines),
         };
-        let line = &mut self.lines[index];
-        let child = self.children.get_mut(&line.child);
-        let hangs_up = self.stage.chance.once_in(2)
-            && child.is_some_and(|child| child.hang_up(line.client.number, self.smbdirectd));
-        line.is_lost = true;
-        if hangs_up {
-            note!("the child hangs up on connection {index}");
-            self.stage.tally.add("children that hang up", 1);
-            line.is_hung_up = true;
-            return;
+        let client = self.lines[index].client.number;
+        let child = self.child_of(client);
+        match (child, self.stage.chance.below(4)) {
+            (Some(child), 0) => {
+                note!("child {child} dies");
+                self.stage.tally.add("children that die among others", 1);
+                self.children.remove(&child);
+                self.child_died = true;
+                return;
+            }
+            (Some(child), 1) => {
+                let child = self.children.get_mut(&child);
+                if child.is_some_and(|child| child.hang_up(client, self.smbdirectd)) {
+                    note!("the child hangs up on connection {index}");
+                    self.stage.tally.add("children that hang up", 1);
+                    self.lines[index].is_lost = true;
+                    self.lines[index].is_hung_up = true;
+                    return;
+                }
+            }
+            _ => {}
         }
+        let line = &mut self.lines[index];
+        line.is_lost = true;
         note!("connection {index} is lost");
         self.stage.tally.add("lost connections", 1);
         line.client.is_alive = false;
@@ -85,15 +100,15 @@ impl World<'_> {
         self.stage.tally.add("clients that connect again", 1);
         line.is_lost = false;
         line.is_replaced = true;
-        let (child, lost) = (line.child, line.client.lose());
-        self.connect(child, |can_invalidate, chance, now| {
+        let (group, lost) = (line.group, line.client.lose());
+        self.connect(group, |can_invalidate, chance, now| {
             lost.connect_again(can_invalidate, chance, now)
         });
     }
 
     /// A child has given up what it had of those that died, and that alone.
     pub(super) fn check_children(&mut self) {
-        let children: Vec<usize> = self.children.keys().copied().collect();
+        let children: Vec<u64> = self.children.keys().copied().collect();
         for number in children {
             self.child_turn(number);
             let served = self.children.get(&number).map(|child| &child.served);
@@ -106,13 +121,23 @@ impl World<'_> {
             }
         }
         let lines = self.lines.iter().filter(|line| !line.is_replaced);
-        for line in lines.filter(|line| line.connection.is_some()) {
-            let child = self.children.get(&line.child);
+        // What a dead child served may not have ended yet.
+        let is_up = |line: &&Line| line.connection.is_some() && !self.child_died;
+        for line in lines.filter(is_up) {
+            let number = line.client.number;
+            let child = self.children.values().find(|child| child.serves(number));
             let mut served = child.into_iter().flat_map(|child| &child.served);
             assert!(
-                served.any(|served| served.client == line.client.number && !served.ended),
-                "the child of client {} has dropped a channel that is up",
-                line.client.number
+                served.any(|served| served.client == number && !served.ended),
+                "the child of client {number} has dropped a channel that is up"
+            );
+        }
+        let mut owners = BTreeSet::new();
+        for child in self.children.values() {
+            child.check_count();
+            assert!(
+                child.served.is_empty() || owners.insert(child.group),
+                "two processes serve a client"
             );
         }
     }

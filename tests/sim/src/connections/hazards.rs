@@ -14,12 +14,15 @@ impl World<'_> {
     /// a little, and nothing again, so that a ring is full wherever in it the oldest message is.
     pub(super) fn stall(&mut self) {
         self.run(STEPS_AT_MOST, |world| world.lines[0].client.answered > 0);
-        let child = self.lines[0].child;
+        let (number, group) = (self.lines[0].client.number, self.lines[0].group);
+        let Some(child) = self.child_of(number) else {
+            return;
+        };
         for _ in 0..2 {
             note!("child {child} takes nothing");
             self.stalled = Some((child, self.now.saturating_add(STALL)));
             self.run(STEPS_AT_MOST, |_| false);
-            let others = self.lines.iter().filter(|line| line.child != child);
+            let others = self.lines.iter().filter(|line| line.group != group);
             for line in others.filter(|line| !line.is_replaced) {
                 assert!(
                     line.client.is_content(),
@@ -51,7 +54,8 @@ impl World<'_> {
                 continue;
             }
             let number = line.client.number;
-            let child = line.child;
+            let child = self.child_of(number);
+            let line = &mut self.lines[index];
             match self.stage.chance.below(4) {
                 0 => {
                     note!("client {number} vanishes");
@@ -62,11 +66,11 @@ impl World<'_> {
                 1 => {
                     note!("the child of client {number} dies");
                     self.stage.tally.add("dead children", 1);
-                    self.children.remove(&child);
+                    child.and_then(|child| self.children.remove(&child));
                 }
                 2 => {
                     note!("the child of client {number} closes");
-                    if let Some(child) = self.children.get_mut(&child) {
+                    if let Some(child) = child.and_then(|child| self.children.get_mut(&child)) {
                         child.close(number);
                     }
                 }

@@ -1,23 +1,27 @@
 //! RDMA connections from end to end: clients, the device, smbdirectd's connections and their memory, the
-//! relay sockets, and the children's relay channels. All but the device and the clients' requests is the
-//! real thing. Chance decides who has a turn and what the device does: it carries requests out late,
-//! answers READs behind later SENDs or behind the end, reports completions late or twice. A child may take
-//! nothing for a while, until its ring or its share of messages is full. Connections are lost, smbdirectd
-//! dies, and clients connect again. In the end a client vanishes, a child dies or closes, the device fails.
+//! relay sockets, the broker and its links, and the children, forked for a relay each, with their relay
+//! channels. All but the device and the clients' requests is the real thing. Chance decides who has a turn
+//! and what the device does: it carries requests out late, answers READs behind later SENDs or behind the
+//! end, reports completions late or twice. A child may take nothing for a while, until its ring or its share
+//! of messages is full. Connections are lost, children hang up or die, smbdirectd dies, and clients connect
+//! again. In the end a client vanishes, a child dies or closes, the device fails.
 //!
 //! Oracles: every request is answered once, with the bytes that are its own and nobody else's, in the
 //! answer, in the client's memory and in the child's; what was written can be read back, whoever died;
 //! a token is invalidated once if that was asked for, and not used after; the device finds a receive for
 //! each message; of a child that takes nothing no more waits than may, and nobody else waits for it; a
-//! child lets go of a dead smbdirectd's channels and of no others; a connection that ends gives back every
-//! request, registration and queue pair; nothing waits for ever.
+//! client's connections end in one process, which the broker counts; a child lets go of a dead smbdirectd's
+//! channels and of no others; a connection that ends gives back every request, registration and queue
+//! pair; nothing waits for ever.
 
 mod child;
 mod client;
 mod deaths;
 mod device;
 mod hazards;
+mod processes;
 mod request;
+mod served;
 mod turns;
 
 use std::cell::RefCell;
@@ -34,7 +38,9 @@ use shm::link::Datagram;
 
 use self::child::Child;
 use self::client::Client;
+use self::processes::Broker;
 use self::request::{Flood, LONG_FRAGMENT};
+use self::served::Files;
 use crate::chance::Chance;
 use crate::config::Limits;
 use crate::gateway::{Connection, Pace, Shared};
@@ -48,7 +54,7 @@ use crate::run::{Sabotage, Scenario, Stage};
 
 pub const SCENARIO: Scenario = Scenario {
     name: "connections",
-    what: "clients, smbdirectd's connections and their children over a simulated device",
+    what: "clients, smbdirectd's connections, the broker and children over a simulated device",
     play,
     sabotages: &[
         Sabotage::EarlyCompletion,
@@ -58,6 +64,7 @@ pub const SCENARIO: Scenario = Scenario {
         Sabotage::ForgottenReceive,
         Sabotage::KeptToken,
         Sabotage::SharedStall,
+        Sabotage::ServedTwice,
         Sabotage::UnheardDeath,
         Sabotage::ForgottenWrite,
     ],
@@ -74,7 +81,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Line {
     client: Client,
-    child: usize,
+    /// Which client of the broker's: all its connections end in one process.
+    group: u8,
     queues: Rc<RefCell<Queues>>,
     /// None once it is gone.
     connection: Option<Connection>,
@@ -92,7 +100,8 @@ struct Line {
 enum Step {
     Client(usize),
     Gateway(usize),
-    Child(usize),
+    Child(u64),
+    Broker,
     /// The device carries the oldest request out.
     Carry(usize),
     /// The peer answers the oldest RDMA READ.
@@ -111,7 +120,9 @@ struct World<'a> {
     stage: &'a mut Stage,
     now: Timestamp,
     lines: Vec<Line>,
-    children: BTreeMap<usize, Child>,
+    children: BTreeMap<u64, Child>,
+    broker: Broker,
+    files: Files,
     shared: Shared,
     device: Rc<Device>,
     /// The domain of all connections where it is not one for each.
@@ -127,6 +138,8 @@ struct World<'a> {
     remains: Vec<Shared>,
     /// Sockets that should be closed.
     unheard: Vec<OwnedFd>,
+    /// One has: connections may end of which nobody here knows why.
+    child_died: bool,
     /// Nobody connects any more.
     is_ending: bool,
     /// A SEND overtakes the answer to a READ posted before it, as siw lets it.
@@ -134,7 +147,7 @@ struct World<'a> {
     duplicates: bool,
     progress: u64,
     /// This child takes nothing; no more time passes than until then.
-    stalled: Option<(usize, Timestamp)>,
+    stalled: Option<(u64, Timestamp)>,
 }
 
 fn play(stage: &mut Stage) {
@@ -227,6 +240,8 @@ impl<'a> World<'a> {
             now: Timestamp::ZERO,
             lines: Vec::new(),
             children: BTreeMap::new(),
+            broker: Broker::start(),
+            files: Files::default(),
             shared: begin(limits),
             domain: ProtectionDomain::new(&device),
             device,
@@ -237,27 +252,24 @@ impl<'a> World<'a> {
             steps: 0,
             remains: Vec::new(),
             unheard: Vec::new(),
+            child_died: false,
             is_ending: false,
             progress: 0,
             stalled: None,
             stage,
         };
         for number in 0..world.stage.chance.between(1, 3) as u32 {
-            let child = world.stage.chance.index(2);
+            let group = world.stage.chance.below(2) as u8;
             let flood = flood.filter(|_| number == 0);
-            world.connect(child, |can_invalidate, chance, now| {
+            world.connect(group, |can_invalidate, chance, now| {
                 Client::new(number, flood, can_invalidate, chance, now)
             });
         }
         world
     }
 
-    /// A client connects, for this child.
-    fn connect(
-        &mut self,
-        child: usize,
-        client: impl FnOnce(bool, &mut Chance, Timestamp) -> Client,
-    ) {
+    /// A client connects.
+    fn connect(&mut self, group: u8, client: impl FnOnce(bool, &mut Chance, Timestamp) -> Client) {
         let device_limits = DeviceLimits {
             max_work_requests: self.stage.chance.one_of(&[32, 256, 16_384]),
             max_completions: 65_536,
@@ -282,8 +294,9 @@ impl<'a> World<'a> {
             Transport::Iwarp => ProtectionDomain::new(&self.device),
         };
         self.connections += 1;
+        let number = served::number(self.smbdirectd, self.connections, client.number);
         let connection = Connection::accept(
-            ConnectionId(self.connections),
+            ConnectionId(number),
             Identifier::new(peer, &queues),
             &domain,
             device_limits,
@@ -298,10 +311,9 @@ impl<'a> World<'a> {
             self.now,
         )
         .expect("a connection");
-        self.children.entry(child).or_default();
         self.lines.push(Line {
             client,
-            child,
+            group,
             queues,
             connection: Some(connection),
             is_established: false,
@@ -352,7 +364,7 @@ impl<'a> World<'a> {
     }
 
     fn possible(&self) -> Vec<Step> {
-        let mut possible = Vec::new();
+        let mut possible = Vec::with_capacity(32);
         for (index, line) in self.lines.iter().enumerate() {
             let queues = line.queues.borrow();
             let mut add = |step, can: bool| {
@@ -367,11 +379,12 @@ impl<'a> World<'a> {
             );
             // What was posted goes on without its poster.
             let is_served = line.connection.is_some();
-            let hears = !line.is_hung_up || queues.disconnects || !is_served;
-            add(
-                Step::Reconnect(index),
-                line.is_lost && hears && !self.is_ending,
-            );
+            let is_cut = queues.disconnects || !is_served;
+            let hears = match line.is_lost {
+                true => !line.is_hung_up || is_cut,
+                false => self.child_died && is_cut && !line.is_replaced,
+            };
+            add(Step::Reconnect(index), hears && !self.is_ending);
             if !is_served && !queues.is_orphaned() {
                 continue;
             }
@@ -393,10 +406,13 @@ impl<'a> World<'a> {
         }
         // Sockets: now and then somebody looks.
         if !possible.is_empty() {
-            possible.extend((0..self.lines.len()).map(Step::Gateway));
+            let lines = self.lines.iter().enumerate();
+            let served = lines.filter(|(_, line)| line.connection.is_some());
+            possible.extend(served.map(|(index, _)| Step::Gateway(index)));
             let children = self.children.keys().copied();
             let awake = children.filter(|child| !self.is_stalled(*child));
             possible.extend(awake.map(Step::Child));
+            possible.push(Step::Broker);
         }
         possible
     }
@@ -405,7 +421,8 @@ impl<'a> World<'a> {
         for index in 0..self.lines.len() {
             self.gateway_turn(index);
         }
-        let children: Vec<usize> = self.children.keys().copied().collect();
+        self.broker_turn();
+        let children: Vec<u64> = self.children.keys().copied().collect();
         for child in children {
             self.child_turn(child);
         }
@@ -443,6 +460,7 @@ impl<'a> World<'a> {
             }
             Step::Gateway(index) => self.gateway_turn(index),
             Step::Child(child) => self.child_turn(child),
+            Step::Broker => self.broker_turn(),
             Step::Carry(index) => self.carry(index),
             Step::AnswerRead(index) => self.answer_read(index),
             Step::Reveal(index, receive) => {
@@ -455,21 +473,6 @@ impl<'a> World<'a> {
             Step::Deliver(index) => self.deliver(index),
             Step::Reconnect(index) => self.reconnect(index),
             Step::Bury => self.bury(),
-        }
-    }
-
-    fn is_stalled(&self, child: usize) -> bool {
-        let all = self.stage.sabotage == Some(Sabotage::SharedStall);
-        self.stalled
-            .is_some_and(|(stalled, _)| stalled == child || all)
-    }
-
-    fn child_turn(&mut self, child: usize) {
-        if self.is_stalled(child) {
-            return;
-        }
-        if let Some(child) = self.children.get_mut(&child) {
-            child.turn(self.stage);
         }
     }
 

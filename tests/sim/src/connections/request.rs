@@ -65,8 +65,8 @@ impl Request {
                 bytes.extend(descriptor.length.get().to_le_bytes());
             }
         }
-        let filler = bytes.len() as u32..self.message_length;
-        bytes.extend(filler.map(|at| byte(client, self.number, at)));
+        let at = bytes.len() as u32;
+        bytes.extend(part(client, self.number, at, self.message_length));
         bytes
     }
 
@@ -142,28 +142,44 @@ impl Request {
             message_length: bytes.len() as u32,
             invalidates: head[0] & INVALIDATES != 0,
         };
-        let rest = bytes.len() as u32;
-        for at in request.filler_at()..rest {
-            assert_eq!(
-                bytes[at as usize],
-                byte(client, number, at),
-                "another byte of request {number} of client {client}"
-            );
-        }
+        let at = request.filler_at();
+        assert!(
+            bytes[at as usize..] == part(client, number, at, bytes.len() as u32),
+            "other bytes in request {number} of client {client}"
+        );
         request
     }
 }
 
-/// Byte `at` of what belongs to request `number` of a client.
-pub(super) fn byte(client: u32, number: u32, at: u32) -> u8 {
-    let mixed =
-        client.wrapping_mul(101) ^ number.wrapping_mul(57) ^ at.wrapping_mul(13) ^ (at >> 8);
-    mixed as u8
+/// What belongs to request `number` of a client.
+pub(super) fn pattern(client: u32, number: u32, length: u32) -> Vec<u8> {
+    part(client, number, 0, length)
 }
 
-pub(super) fn pattern(client: u32, number: u32, length: u32) -> Vec<u8> {
-    (0..length).map(|at| byte(client, number, at)).collect()
+/// Bytes `at..end` of it: no two rows of 256 are alike for long.
+fn part(client: u32, number: u32, mut at: u32, end: u32) -> Vec<u8> {
+    let own = (client.wrapping_mul(101) ^ number.wrapping_mul(57)) as u8;
+    let mut bytes = Vec::with_capacity(end.saturating_sub(at) as usize);
+    while at < end {
+        let next = ((at | 0xFF) + 1).min(end);
+        let row = own ^ (at >> 8) as u8;
+        let columns = &ROW[(at & 0xFF) as usize..];
+        let columns = &columns[..(next - at) as usize];
+        bytes.extend(columns.iter().map(|column| column ^ row));
+        at = next;
+    }
+    bytes
 }
+
+const ROW: [u8; 256] = {
+    let mut row = [0; 256];
+    let mut at = 0;
+    while at < row.len() {
+        row[at] = (at as u8).wrapping_mul(13);
+        at += 1;
+    }
+    row
+};
 
 pub(super) fn any(number: u32, chance: &mut Chance) -> Request {
     let kind = chance.one_of(&[Kind::Echo, Kind::Write, Kind::Read]);
@@ -173,10 +189,10 @@ pub(super) fn any(number: u32, chance: &mut Chance) -> Request {
         (_, 0) => chance.between(60_000, 200_000),
         _ => chance.between(1, 9000),
     };
-    let message_length = match chance.below(100) {
+    let message_length = match chance.below(200) {
         // Has to wait for the ring, where there is none yet.
         0 if number > 0 => chance.between(u64::from(MAX_INLINE) + 1, 80_000),
-        1..20 => chance.between(4000, 9000),
+        1..40 => chance.between(4000, 9000),
         _ => chance.between(u64::from(REQUEST_SIZE), 400),
     };
     let mut request = Request {

@@ -69,9 +69,8 @@ impl World<'_> {
         };
         if let Some(socket) = connection.take_announcement() {
             note!("connection {index}: is announced");
-            if let Some(child) = self.children.get_mut(&line.child) {
-                child.serve(line.client.number, self.smbdirectd, socket);
-            }
+            let group = line.group;
+            return self.fork(group, socket);
         }
         if connection.is_gone(self.now) {
             note!("connection {index}: is gone");

@@ -54,6 +54,8 @@ pub(super) struct Child {
     served: Vec<Served>,
     owns: bool,
     ending: bool,
+    /// It has had the first word on a passed connection since somebody looked.
+    spoke: bool,
     kept: Vec<OwnedFd>,
     datagram: Datagram,
 }
@@ -84,6 +86,7 @@ impl Child {
             served: Vec::new(),
             owns: false,
             ending: false,
+            spoke: false,
             kept: Vec::new(),
             datagram: Datagram::new(),
         }
@@ -96,6 +99,10 @@ impl Child {
     /// As at a shutdown: what it serves ends, and it takes nothing more.
     pub(super) fn stop(&mut self) {
         self.ending = true;
+    }
+
+    pub(super) fn has_just_spoken(&mut self) -> bool {
+        std::mem::take(&mut self.spoke)
     }
 
     pub(super) fn owns(&self) -> bool {
@@ -211,6 +218,7 @@ impl Child {
             if stage.sabotage != Some(Sabotage::ServedUntold) {
                 say(&passed.connection, self.id);
             }
+            self.spoke = true;
             self.served.push(Served {
                 client,
                 connection: passed.connection,

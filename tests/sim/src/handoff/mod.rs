@@ -107,8 +107,17 @@ fn play(stage: &mut Stage) {
 impl World<'_> {
     fn run(&mut self) {
         let steps = self.stage.chance.between(20, 160);
-        for _ in 0..steps {
-            let possible = self.possible();
+        for step in 0..steps {
+            // Deaths are spread over the run: most come when something is under way.
+            let deaths = self.deaths_left + self.broker_deaths_left;
+            let dies = self.stage.chance.below(steps - step) < deaths;
+            let mut possible = match dies {
+                true => self.deaths(),
+                false => Vec::new(),
+            };
+            if possible.is_empty() {
+                possible = self.possible();
+            }
             let step = self.stage.chance.one_of(&possible);
             self.take(step);
             self.listen();
@@ -128,7 +137,14 @@ impl World<'_> {
         }
         for &child in self.children.keys() {
             possible.extend([Step::Child(child); 3]);
-            if self.deaths_left > 0 {
+        }
+        possible
+    }
+
+    fn deaths(&self) -> Vec<Step> {
+        let mut possible = Vec::new();
+        if self.deaths_left > 0 {
+            for &child in self.children.keys() {
                 possible.push(Step::KillChild(child));
                 if self.deaths_left == 2 {
                     possible.extend([Step::Hang(child), Step::Stop(child)]);
@@ -150,7 +166,10 @@ impl World<'_> {
                 note!("client {index} leaves");
                 self.clients[index].end = None;
             }
-            Step::Child(child) => self.child_turn(child, false),
+            Step::Child(child) => {
+                self.child_turn(child, false);
+                self.silence(child);
+            }
             Step::Broker => self.broker_turn(false),
             Step::Supervisor => self.supervisor_turn(),
             Step::KillChild(child) => {
@@ -187,6 +206,24 @@ impl World<'_> {
                     self.broker_turn(true);
                 }
             }
+        }
+    }
+
+    /// An owner dies behind its first word on a passed connection, and the broker beside it, before it
+    /// hears that the connection is taken: only the connection's mark knows.
+    fn silence(&mut self, id: u64) {
+        let spoke = self
+            .children
+            .get_mut(&id)
+            .is_some_and(Child::has_just_spoken);
+        let may_die = self.deaths_left > 0 && self.broker_deaths_left > 0;
+        if spoke && may_die && self.stage.chance.once_in(3) {
+            note!("child {id} and the broker are killed behind the child's first word");
+            self.deaths_left -= 1;
+            self.broker_deaths_left -= 1;
+            self.stage.tally.add("brokers dead with who spoke", 1);
+            self.children.remove(&id);
+            self.broker = None;
         }
     }
 
