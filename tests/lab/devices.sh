@@ -8,7 +8,8 @@
 #   address       an address goes and comes, or moves to another device at once; an IPv6 address is mounted
 #   vlan          a VLAN on a device's interface is mounted
 #   bridge        a device on a bridge is, and one on a port of it is not told of
-#   bond          a device on a bond of two links is; skipped where the kernel has no bonds
+#   bond          a device on a bond of two links is, whichever is active; skipped where the kernel has no bonds
+#   bond-iwarp    a bond's active link changes, and the connection over it is the same one; skipped likewise
 #   team          what is said of a team without a device; skipped where the kernel has no teams
 #   carrier       an interface without a carrier is not told of, and is again
 #   memory-lock   the limit of locked memory is too small for anybody, then for some
@@ -293,6 +294,63 @@ bond() {
 	rdma link add rdma_switch type rxe netdev switch
 	take_ports bonded veth-s2 veth-s3
 	serve_on bonded switch
+	# While nobody is connected: the kernel gives the address another GID then, and soft-RoCE sends nothing more for the old one.
+	wait_until 20 is_idle rdma_up || fail "connections are left"
+	server ip link set bonded type bond active_slave veth-s3 || fail "can't choose the link"
+	changed veth-s3
+	ip link set veth-c3 down
+	changed veth-s2
+}
+is_idle() { ! rdma resource show cm_id link "$1" | grep -qv 'state LISTEN\|state ADDR_BOUND'; }
+is_active() { [ "$(server cat /sys/class/net/bonded/bonding/active_slave)" = "$1" ]; }
+# changed LINK: it is the active one now, and clients come in over it.
+changed() {
+	wait_until 5 is_active "$1" || fail "$1 is not active"
+	expect_listens 10.9.1.1 rdma_up
+	try 10.9.1.1 rdma_up
+	wait_until 20 is_idle rdma_up || fail "connections are left"
+	doctor | jq -e 'any(.interfaces[]; .interface.name == "bonded" and .offered)' >/dev/null || fail "the doctor: $(smbdirectd doctor)"
+	kept
+}
+
+bond_iwarp() {
+	local port connection
+	ip link add bonded type bond mode active-backup miimon 50 2>/dev/null || skip "the guest's kernel has no bonds"
+	for port in veth-c2 veth-c3; do
+		ip link set $port down
+		ip address flush dev $port
+		ip link set $port master bonded || fail "the bond takes no port"
+		ip link set $port up
+	done
+	ip link set bonded up mtu 9000
+	ip address add 10.9.1.2/24 dev bonded
+	expect_silent 10.9.1.2
+	for port in veth-c2 veth-c3; do remove "rdma_${port#veth-}" "on a port of a bond"; done
+	wait_until 5 finds bonded teamed || fail "the doctor: $(smbdirectd doctor)"
+	rdma link add rdma_up type siw netdev bonded || fail "no device on the bond"
+	expect_listens 10.9.1.2 rdma_up
+	mkdir -p /mnt/b
+	mount -t cifs //10.9.1.2/share /mnt/b -o vers=3.1.1,rdma,nosharesock,cache=none,username=load,password=load-word || fail "mount"
+	use /mnt/b
+	connection=$(on rdma_up)
+	is_active veth-c2 || fail "another link is active"
+	head -c 50000000 /dev/urandom >/run/devices/much
+	copy
+	ip link set bonded type bond active_slave veth-c3 || fail "can't choose the link"
+	copied veth-c3
+	copy
+	ip netns exec server ip link set veth-s3 down
+	copied veth-c2
+	[ "$(on rdma_up)" = "$connection" ] || fail "the connection on the bond is another: $(on rdma_up), it was $connection"
+	expect_listens 10.9.1.2 rdma_up
+	try 10.9.1.2 rdma_up
+	umount /mnt/b || fail "umount"
+	kept
+}
+copy() { cp /run/devices/much /mnt/b/much & copying=$!; }
+copied() {
+	wait_until 5 is_active "$1" || fail "$1 is not active"
+	wait $copying && sync /mnt/b/much && cmp /run/devices/much /mnt/b/much || fail "the copy, as $1 became active"
 }
 
 carrier() {

@@ -53,8 +53,13 @@ fn a_device_on_a_bridge_is_served() {
 }
 
 #[test]
-fn a_device_on_a_bond_is_served() {
+fn a_device_on_a_bond_is_served_whichever_link_is_active() {
     play("bond");
+}
+
+#[test]
+fn a_connection_over_a_bond_stays_when_another_link_becomes_active() {
+    play_on(RdmaKind::Siw, "bond-iwarp");
 }
 
 #[test]
