@@ -30,7 +30,8 @@ struct Kept {
 }
 
 impl Buffers {
-    /// An empty buffer for `length` bytes. Without capacity, if no kept one is of the size.
+    /// An empty buffer for `length` bytes, of those that fit the one used last. Without capacity, if no
+    /// kept one is of the size.
     pub fn spare(&self, length: usize) -> Vec<u8> {
         if length < LARGE {
             return Vec::new();
@@ -41,11 +42,12 @@ impl Buffers {
             .iter()
             .enumerate()
             .filter(|(_, buffer)| buffer.capacity() >= length)
+            .rev()
             .min_by_key(|(_, buffer)| buffer.capacity())
             .map(|(position, _)| position);
         match fitting {
             Some(position) => {
-                let buffer = kept.spare.swap_remove(position);
+                let buffer = kept.spare.remove(position);
                 kept.bytes -= buffer.capacity();
                 buffer
             }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::executor::LocalPool;
@@ -23,6 +24,7 @@ use crate::sys::identity;
 use crate::sys::memory;
 use crate::sys::poll::{Interest, Poll, Ready};
 use crate::sys::pool::Pool;
+use crate::vfs::Transfers;
 
 const POOL: u64 = 0;
 const BROKER: u64 = 1;
@@ -78,11 +80,12 @@ impl EventLoop {
             tracing::warn!("requests of one client may be slower than they need be: {error}");
         }
         let executor = LocalPool::new();
+        let processors = thread::available_parallelism().map_or(1, |count| count.get());
         let child = Rc::new(Child {
             identity: ServerIdentity::of(&start.config),
             config: start.config,
-            pool: Pool::start(Pool::default_threads())?,
-            transfers: Default::default(),
+            pool: Pool::on(processors)?,
+            transfers: Transfers::on(processors),
             broker: Broker::new(start.broker),
             supervisor: Supervisor::new(start.supervisor),
             interfaces: Default::default(),

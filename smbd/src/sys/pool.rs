@@ -72,10 +72,10 @@ struct Job {
 type Completion = Box<dyn FnOnce() + Send>;
 
 impl Pool {
-    /// Threads for this machine: the two or four that keep one client's disk busy.
-    pub fn default_threads() -> usize {
-        let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
-        (cores * 2).min(4)
+    /// A pool with the threads that keep one client's disk busy on a machine of so many processors:
+    /// two or four.
+    pub fn on(processors: usize) -> Result<Pool, SystemError> {
+        Pool::start((processors * 2).min(4))
     }
 
     /// A pool of at most `threads` threads, none of them started yet.

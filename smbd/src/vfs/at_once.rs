@@ -4,7 +4,10 @@
 //! Handlers queue them ([`Transfers`]); the loop makes all of a pass together, so that looking for
 //! locks and becoming the user costs once and not for each. RWF_NOWAIT makes the kernel give up
 //! where it would wait, and a file system in memory waits for nothing anyway; then, and for all
-//! that is larger, the handlers ask the pool. Reads are the server's, as the open decided; writes
+//! that is larger, the handlers ask the pool. On a machine of two processors, which client and server
+//! share with everything else, long writes are made here too: a thread of the pool would make none of
+//! them sooner, would find their bytes in the other processor's cache, and two of them would wait for
+//! one file's lock. Reads are the server's, as the open decided; writes
 //! are the user's, for the reasons `handlers::file_call` names. Only for files of file systems of
 //! this machine: a lock of a network's may be asked for over the network.
 
@@ -28,6 +31,8 @@ use crate::sys::identity::FileUser;
 
 /// Longer ones would hold up the other requests of the client for longer than a thread's waking.
 pub const MAX_LENGTH: u32 = 64 * 1024;
+/// Longest write made here where that is no loss.
+const MAX_LONG_WRITE: u32 = 1 << 20;
 /// So much is moved in one pass; what is left waits until replies have left and events were heard.
 const BYTES_A_PASS: u64 = 1 << 20;
 
@@ -74,9 +79,10 @@ const IN_MEMORY: [i64; 2] = [
 ];
 
 /// The transfers that wait for the end of the loop's pass.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Transfers {
     waiting: RefCell<VecDeque<Transfer>>,
+    max_write: u32,
 }
 
 #[derive(Debug)]
@@ -105,6 +111,17 @@ struct Done {
 }
 
 impl Transfers {
+    /// For a machine of so many processors.
+    pub fn on(processors: usize) -> Transfers {
+        Transfers {
+            waiting: RefCell::default(),
+            max_write: match processors {
+                0..=2 => MAX_LONG_WRITE,
+                _ => MAX_LENGTH,
+            },
+        }
+    }
+
     /// Reads to the end of a buffer, which comes back; `None` beside it if that may have to wait, or
     /// is not to be tried at all: then it may hold part of what was to be read.
     pub async fn read(
@@ -182,7 +199,11 @@ impl Transfers {
 
     /// Gives the bytes back if it is not worth trying.
     async fn queue(&self, file: &Arc<File>, offset: u64, bytes: Bytes) -> Result<Done, Bytes> {
-        if bytes.length() > MAX_LENGTH || !file.is_worth_trying(bytes.is_write()) {
+        let limit = match bytes.is_write() {
+            true => self.max_write,
+            false => MAX_LENGTH,
+        };
+        if bytes.length() > limit || !file.is_worth_trying(bytes.is_write()) {
             return Err(bytes);
         }
         let (done, outcome) = oneshot::channel();

@@ -167,3 +167,22 @@ fn a_long_message_of_an_authenticated_client_has_time_while_it_goes_on() {
         assert_eq!(channel.partial_since(), Some(went_on), "nothing came since");
     }
 }
+
+#[test]
+fn a_turn_ends_with_a_long_message_and_the_next_one_gets_its_buffer() {
+    let (channel, mut client) = connected();
+    channel.read_on(Reading::Freely);
+    channel.authenticated();
+    let long = vec![7; LONG];
+    let sent = [frame(b"first"), frame(&long), frame(&long)].concat();
+    let sender = std::thread::spawn(move || client.write_all(&sent).map(|()| client));
+    let (mut messages, _) = receive(&channel, 2);
+    let _client = sender.join().unwrap().unwrap();
+    assert_eq!(messages.len(), 2);
+    let buffer = messages.pop().unwrap();
+    assert_eq!(buffer, long);
+    let place = buffer.as_ptr();
+    channel.buffers.put(buffer);
+    let (messages, _) = receive(&channel, 1);
+    assert_eq!(messages[0].as_ptr(), place);
+}

@@ -27,7 +27,7 @@ fn fixture() -> Option<Fixture> {
     let share = Share::open("test", directory.path(), ShareOptions::default()).unwrap();
     Some(Fixture {
         share: Arc::new(share),
-        transfers: Transfers::default(),
+        transfers: Transfers::on(4),
         server: Arc::new(Identity {
             user: "server".into(),
             uid: 0,
@@ -109,6 +109,23 @@ fn a_pass_is_bounded_and_the_rest_is_made_in_the_next() {
     assert!(fixture.transfers.is_empty());
     let read = all.now_or_never().unwrap();
     assert!(read.into_iter().all(|(bytes, _)| bytes == [7; 100]));
+}
+
+#[test]
+fn long_writes_are_tried_where_two_processors_are_all_there_are() {
+    let Some(mut fixture) = fixture() else { return };
+    let file = fixture.open(CreateDisposition::Create);
+    let long = vec![7; MAX_LONG_WRITE as usize];
+    let refuse = |fixture: &Fixture, bytes: &[u8]| {
+        let message = Arc::new(Message::new(bytes.to_vec(), 0, &Buffers::default()));
+        let part = Message::share(&message, &message).unwrap();
+        let write = fixture.transfers.write(&file, part, 0, &fixture.server);
+        write.now_or_never() == Some(Ok(0))
+    };
+    assert!(refuse(&fixture, &long));
+    fixture.transfers = Transfers::on(2);
+    assert_eq!(fixture.write(&file, &long, 0), Ok(MAX_LONG_WRITE));
+    assert!(refuse(&fixture, &[long, vec![7]].concat()));
 }
 
 #[test]
