@@ -274,7 +274,7 @@ bridge() {
 }
 
 team() {
-	server ip link add teamed type team 2>/dev/null || skip "the guest's kernel has no teams"
+	server ip link add teamed type team 2>/dev/null || skip "the guest's kernel has no teams (CONFIG_NET_TEAM); the one that './x kernel' builds has"
 	take_ports teamed veth-s2
 	kept
 }
@@ -282,7 +282,7 @@ team() {
 # bond: of the second and third link, and the client's ends of the two are on one switch.
 bond() {
 	local port
-	server ip link add bonded type bond mode active-backup miimon 50 2>/dev/null || skip "the guest's kernel has no bonds"
+	server ip link add bonded type bond mode active-backup miimon 50 2>/dev/null || skip "the guest's kernel has no bonds (CONFIG_BONDING); the one that './x kernel' builds has"
 	ip link add switch type bridge
 	for port in veth-c2 veth-c3; do
 		rdma link delete "rdma_${port#veth-}"
@@ -315,7 +315,7 @@ changed() {
 
 bond_iwarp() {
 	local port connection
-	ip link add bonded type bond mode active-backup miimon 50 2>/dev/null || skip "the guest's kernel has no bonds"
+	ip link add bonded type bond mode active-backup miimon 50 2>/dev/null || skip "the guest's kernel has no bonds (CONFIG_BONDING); the one that './x kernel' builds has"
 	for port in veth-c2 veth-c3; do
 		ip link set $port down
 		ip address flush dev $port

@@ -129,14 +129,15 @@ fn enabled(priorities: &Value) -> Option<Vec<u8>> {
 
 fn devices() -> Vec<RdmaDevice> {
     let links = tool("rdma", &["-j", "link", "show"]);
+    let queue_pairs = tool("rdma", &["-j", "resource", "show", "qp"]);
     let names = entries(Path::new(INFINIBAND));
     names
         .iter()
-        .map(|name| device(name, links.as_ref()))
+        .map(|name| device(name, links.as_ref(), queue_pairs.as_ref()))
         .collect()
 }
 
-fn device(name: &str, links: Option<&Value>) -> RdmaDevice {
+fn device(name: &str, links: Option<&Value>, queue_pairs: Option<&Value>) -> RdmaDevice {
     let folder = PathBuf::from(INFINIBAND).join(name);
     let port = folder.join("ports/1");
     let gids = gids(&port);
@@ -155,6 +156,8 @@ fn device(name: &str, links: Option<&Value>) -> RdmaDevice {
         iwarp: read(folder.join("node_type")).is_some_and(|kind| kind.contains("RNIC")),
         software: !folder.join("device").exists(),
         state,
+        management_failed: queue_pairs
+            .is_some_and(|queue_pairs| management_failed(queue_pairs, name)),
         interfaces,
         gids,
         counters: counters(&port.join("hw_counters")),
@@ -184,6 +187,16 @@ fn interface_of_link(links: &Value, device: &str) -> Option<String> {
     let mut links = links.as_array()?.iter();
     let link = links.find(|link| link.get("ifname").and_then(Value::as_str) == Some(device))?;
     Some(link.get("netdev")?.as_str()?.to_owned())
+}
+
+/// As `rdma resource show qp` has it.
+fn management_failed(queue_pairs: &Value, device: &str) -> bool {
+    let is = |found: &Value, field, text| found.get(field).and_then(Value::as_str) == Some(text);
+    queue_pairs.as_array().is_some_and(|found| {
+        found.iter().any(|found| {
+            is(found, "ifname", device) && is(found, "type", "GSI") && is(found, "state", "ERR")
+        })
+    })
 }
 
 /// Those that tell of loss, congestion and its marks; drivers differ in their names.

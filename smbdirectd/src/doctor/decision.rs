@@ -71,6 +71,7 @@ pub enum Reason {
     DeviceNotWanted,
     LinkDown,
     PortDown,
+    ManagementFailed,
     NoAddress,
     LinkLocalOnly,
     PortTaken,
@@ -265,6 +266,7 @@ fn of_interface(facts: &Facts, interface: &Interface, prevented: bool) -> Interf
         ));
     }
     if let Some(device) = device {
+        findings.extend(of_management(interface, device));
         findings.extend(of_filter(facts, device));
         findings.extend(of_network(interface, device));
     }
@@ -461,6 +463,25 @@ fn of_unheard(unheard: &UnheardAddress, device: &RdmaDevice, name: &str) -> Find
         ),
     };
     prevents(reason, unheard.text.clone(), remedy)
+}
+
+/// Soft-RoCE's can fail for good when an address's GID is taken away while something is sent from it.
+fn of_management(interface: &Interface, device: &RdmaDevice) -> Option<Finding> {
+    let name = &device.name;
+    device.management_failed.then(|| {
+        prevents(
+            Reason::ManagementFailed,
+            format!("{name} takes no new connection: its management queue pair (GSI) is in error"),
+            match device.software {
+                true => format!(
+                    "make it anew: rdma link delete {name}, rdma link add {name} type {} netdev {}",
+                    if device.iwarp { "siw" } else { "rxe" },
+                    interface.name
+                ),
+                false => "load its driver anew, or restart the machine".into(),
+            },
+        )
+    })
 }
 
 fn of_filter(facts: &Facts, device: &RdmaDevice) -> Option<Finding> {

@@ -63,6 +63,8 @@ pub struct RdmaDevice {
     pub software: bool,
     /// The port's state, as the kernel names it ("ACTIVE").
     pub state: String,
+    /// Its management queue pair (GSI) is in error: it takes no new connection.
+    pub management_failed: bool,
     /// Interfaces it is on.
     pub interfaces: Vec<String>,
     pub gids: Vec<Gid>,

@@ -288,6 +288,19 @@ fn port_down() {
 }
 
 #[test]
+fn the_management_queue_pair_failed() {
+    let mut facts = healthy();
+    facts.devices[0].management_failed = true;
+    assert_prevented(&facts, &[Reason::ManagementFailed]);
+    facts.devices[0].software = true;
+    let remedy = &diagnose(&facts).interfaces[0].findings[0].remedy;
+    assert!(
+        remedy.ends_with("rdma link add mlx5_0 type rxe netdev eth0"),
+        "{remedy}"
+    );
+}
+
+#[test]
 fn no_address() {
     let mut facts = unheard();
     facts.interfaces[0].addresses.clear();
