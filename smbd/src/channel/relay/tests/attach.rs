@@ -171,6 +171,8 @@ fn an_answer_of_the_dead_smbdirectd_does_not_name_the_new_ones_region() {
         log_on(channel);
         channel.flush().unwrap();
     }
+    // Nothing unread is left behind, or its end would be heard before its last words.
+    assert_eq!(late_gateway.seen(), [Seen::Attach(1)]);
     late_gateway.attached(1, false);
     drop(late_gateway);
     next_gateway.attached(1, true);
