@@ -80,7 +80,7 @@ pub fn payload_is_not_copied(scene: &Scene) {
     assert!(smbdirectd.values().sum::<u64>() < few, "smbdirectd");
     let (payload, other): (Vec<_>, Vec<_>) = child
         .iter()
-        .partition(|(call, _)| ["preadv", "pwritev2"].contains(&call.as_str()));
+        .partition(|(call, _)| ["preadv", "pwrite64", "pwritev2"].contains(&call.as_str()));
     let sum = |calls: &[(&String, &u64)]| calls.iter().map(|(_, bytes)| **bytes).sum::<u64>();
     assert!(sum(&payload) >= 16 * MIB as u64, "{payload:?}");
     assert!(sum(&other) < few, "{other:?}");
