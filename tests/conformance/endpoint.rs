@@ -7,6 +7,7 @@ use std::time::Duration;
 use tests::client::{ClientError, RdmaTransport, Transport, simulated, verbs};
 
 /// Cannot assign requested address.
+const EADDRINUSE: i32 = 98;
 const EADDRNOTAVAIL: i32 = 99;
 
 /// A connection on which only what a case says is said.
@@ -95,13 +96,16 @@ endpoint!(simulated);
 endpoint!(verbs);
 
 /// The connection manager chooses a client's port at random, and over siw it may be that of a TCP
-/// connection which was closed not long ago: then another is chosen.
+/// connection which is open, or was closed not long ago: then another is chosen.
 fn persistently<T>(connect: impl Fn() -> Result<T, ClientError>) -> Result<T, ClientError> {
-    let in_use = std::io::Error::from_raw_os_error(EADDRNOTAVAIL).to_string();
+    let in_use = [EADDRINUSE, EADDRNOTAVAIL]
+        .map(|errno| std::io::Error::from_raw_os_error(errno).to_string());
     let mut outcome = connect();
     for _ in 0..5 {
         match &outcome {
-            Err(ClientError::Local(text)) if text.contains(&in_use) => outcome = connect(),
+            Err(ClientError::Local(text)) if in_use.iter().any(|said| text.contains(said)) => {
+                outcome = connect();
+            }
             _ => break,
         }
     }
