@@ -7,7 +7,7 @@ use proto::smb2::read::ReadResponse;
 use proto::smb2::write::WriteResponse;
 use proto::smb2::{BufferDescriptorV1, Channel, Command, Dialect, NtStatus};
 use tests::client::{
-    Access, Connection, Offer, OpenOptions, Tcp, read_body, split, write_rdma_body,
+    Access, Connection, Offer, OpenOptions, Reply, Tcp, read_body, split, write_rdma_body,
 };
 use tests::hazards::pattern;
 use tests::server::{PASSWORD, USER};
@@ -70,11 +70,19 @@ fn status<E: Endpoint>(
     length: u32,
     body: &[u8],
 ) -> NtStatus {
-    let header = client
-        .connection
-        .payload_header(command, client.tree, length);
-    let reply = client.connection.exchange(header, body).expect("an answer");
-    reply.header.status
+    exchange(client, command, length, body).header.status
+}
+
+#[track_caller]
+fn exchange<E: Endpoint>(
+    client: &mut WireClient<E>,
+    command: Command,
+    length: u32,
+    body: &[u8],
+) -> Reply {
+    let connection = &mut client.connection;
+    let header = connection.payload_header(command, client.tree, length);
+    connection.exchange(header, body).expect("an answer")
 }
 
 fn body<E: Endpoint>(
@@ -98,13 +106,7 @@ fn more_than_moved<E: Endpoint>(scene: &Scene<E>) {
     let source = rdma.expose(&data, Access::RemoteRead).expect("memory");
     let list = split(source.descriptor, 3);
     let request = body(&client, Command::Write, LENGTH, &list);
-    let header = client
-        .connection
-        .payload_header(Command::Write, client.tree, LENGTH);
-    let reply = client
-        .connection
-        .exchange(header, &request)
-        .expect("an answer");
+    let reply = exchange(&mut client, Command::Write, LENGTH, &request);
     let reply = reply.check().expect("WRITE");
     assert_eq!(
         WriteResponse::decode(&reply.element).expect("WRITE").count,
@@ -117,13 +119,7 @@ fn more_than_moved<E: Endpoint>(scene: &Scene<E>) {
         .expose(&vec![0xee; 3 * 50_000], Access::RemoteWrite)
         .expect("memory");
     let request = body(&client, Command::Read, LENGTH, &split(target.descriptor, 3));
-    let header = client
-        .connection
-        .payload_header(Command::Read, client.tree, LENGTH);
-    let reply = client
-        .connection
-        .exchange(header, &request)
-        .expect("an answer");
+    let reply = exchange(&mut client, Command::Read, LENGTH, &request);
     let reply = reply.check().expect("READ");
     assert_eq!(
         ReadResponse::decode(&reply.element)

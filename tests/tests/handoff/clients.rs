@@ -68,16 +68,7 @@ fn a_client_without_a_guid_is_never_handed_over() {
     let Some(stage) = Stage::start() else {
         return;
     };
-    for way in WAYS {
-        let mut both = [(); 2].map(|()| stage.connect(way, Guid::ZERO).unwrap());
-        wait_for_children(&stage, &[1, 1]);
-        assert_eq!(clients_of_broker(&stage), 0);
-        for connection in &mut both {
-            connection.log_on(USER, PASSWORD).unwrap();
-        }
-        drop(both);
-        wait_for_children(&stage, &[]);
-    }
+    assert_nobody_is_handed_over(&stage, Guid::ZERO);
 }
 
 #[test]
@@ -105,15 +96,19 @@ fn with_multichannel_off_nobody_is_handed_over() {
     let Some(stage) = Stage::start_as(without) else {
         return;
     };
+    assert_nobody_is_handed_over(&stage, guid(1));
+}
+
+fn assert_nobody_is_handed_over(stage: &Stage, guid: Guid) {
     for way in WAYS {
-        let mut both = [(); 2].map(|()| stage.connect(way, guid(1)).unwrap());
-        wait_for_children(&stage, &[1, 1]);
-        assert_eq!(clients_of_broker(&stage), 0);
+        let mut both = [(); 2].map(|()| stage.connect(way, guid).unwrap());
+        wait_for_children(stage, &[1, 1]);
+        assert_eq!(clients_of_broker(stage), 0);
         for connection in &mut both {
             connection.log_on(USER, PASSWORD).unwrap();
         }
         drop(both);
-        wait_for_children(&stage, &[]);
+        wait_for_children(stage, &[]);
     }
 }
 

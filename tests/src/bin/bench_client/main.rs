@@ -34,17 +34,24 @@ struct Arguments {
     figures: Figures,
 }
 
-/// The server that is measured.
+/// A share, and who may use it.
 #[derive(Args)]
-struct Target {
+struct Share {
     #[arg(long)]
     address: SocketAddr,
     #[arg(long)]
     user: String,
     #[arg(long)]
     password: String,
-    #[arg(long)]
-    share: String,
+    #[arg(long = "share")]
+    name: String,
+}
+
+/// The server that is measured.
+#[derive(Args)]
+struct Target {
+    #[command(flatten)]
+    share: Share,
     /// The first of the server's processes.
     #[arg(long)]
     server_pid: u32,
@@ -53,14 +60,8 @@ struct Target {
 /// The server that is measured, over SMB Direct.
 #[derive(Args)]
 struct RdmaTarget {
-    #[arg(long)]
-    address: SocketAddr,
-    #[arg(long)]
-    user: String,
-    #[arg(long)]
-    password: String,
-    #[arg(long)]
-    share: String,
+    #[command(flatten)]
+    share: Share,
     /// The simulated fabric in this folder, instead of the machine's devices.
     #[arg(long)]
     fabric: Option<PathBuf>,
@@ -123,6 +124,14 @@ enum Figures {
     },
 }
 
+impl Share {
+    fn enter(&self, connection: &mut Connection) -> Result<(Session, Tree), ClientError> {
+        let session = connection.log_on(&self.user, &self.password)?;
+        let tree = connection.tree_connect(session, &self.name)?;
+        Ok((session, tree))
+    }
+}
+
 impl Target {
     fn processes(&self) -> ProcessTree {
         ProcessTree::of(self.server_pid)
@@ -132,14 +141,13 @@ impl Target {
     fn connect(&self, guid: Option<Guid>) -> Result<Connection, ClientError> {
         let mut offer = Offer::default();
         offer.client_guid = guid.unwrap_or(offer.client_guid);
-        Connection::negotiate(Tcp::connect(self.address)?, offer)
+        Connection::negotiate(Tcp::connect(self.share.address)?, offer)
     }
 
     /// Logs on and connects to the share, then leaves off signing: 3.1.1 wants it for the tree connect alone, and
     /// the client's cost is not what is measured.
     fn enter(&self, connection: &mut Connection) -> Result<(Session, Tree), ClientError> {
-        let session = connection.log_on(&self.user, &self.password)?;
-        let tree = connection.tree_connect(session, &self.share)?;
+        let (session, tree) = self.share.enter(connection)?;
         connection.forget_key(session.id);
         Ok((session, tree))
     }
@@ -162,17 +170,16 @@ impl RdmaTarget {
         let mut connection = match &self.fabric {
             None => {
                 let behaviour = verbs::Behaviour::default();
-                let transport = verbs::SmbDirect::connect(self.address, behaviour)?;
+                let transport = verbs::SmbDirect::connect(self.share.address, behaviour)?;
                 Connection::negotiate(transport, offer)?
             }
             Some(_) => {
                 let behaviour = simulated::Behaviour::default();
-                let transport = simulated::SmbDirect::connect(self.address, behaviour)?;
+                let transport = simulated::SmbDirect::connect(self.share.address, behaviour)?;
                 Connection::negotiate(transport, offer)?
             }
         };
-        let session = connection.log_on(&self.user, &self.password)?;
-        let tree = connection.tree_connect(session, &self.share)?;
+        let (_, tree) = self.share.enter(&mut connection)?;
         Ok((connection, tree))
     }
 }

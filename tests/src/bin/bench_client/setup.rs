@@ -9,7 +9,7 @@ pub fn measure(target: &Target, count: u32) -> Result<(), ClientError> {
     let phase = Phase::measure(target, || {
         for _ in 0..count {
             let mut connection = target.connect(None)?;
-            connection.log_on(&target.user, &target.password)?;
+            connection.log_on(&target.share.user, &target.share.password)?;
         }
         Ok(u64::from(count))
     })?;

@@ -77,11 +77,12 @@ fn run(
     protection: &str,
     command: &str,
 ) -> Result<(), ClientError> {
+    let share = &target.share;
     let output = Command::new(smbclient)
-        .arg(format!("//{}/{}", target.address.ip(), target.share))
+        .arg(format!("//{}/{}", share.address.ip(), share.name))
         .arg("--configfile=/dev/null")
-        .arg(format!("--port={}", target.address.port()))
-        .arg(format!("--user={}%{}", target.user, target.password))
+        .arg(format!("--port={}", share.address.port()))
+        .arg(format!("--user={}%{}", share.user, share.password))
         .arg("--option=client min protocol=SMB3_11")
         .arg(format!("--client-protection={protection}"))
         .args(["--command", command])
