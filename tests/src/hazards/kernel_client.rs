@@ -19,20 +19,32 @@ const ECHO: u16 = 13;
 const GOOD: u32 = 1;
 /// Where the thread that reads waits for its request to be issued further.
 const PAUSED: &str = "netfs_wait_for_paused_read";
+/// Where a thread waits for its request to be done.
+const WAITING: &str = "netfs_wait_for_in_progress";
 
 /// What the client says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// Its connections, as often as each was made.
     connections: Vec<Connection>,
-    /// Requests that are being sent.
+    /// Requests that are being sent, or wait for credits.
     sending: u32,
     /// Commands of the requests in flight, echoes apart.
     in_flight: Vec<u16>,
     /// Direct reads of which a part was never issued.
     half_issued: Vec<HalfIssued>,
-    /// One of this process's threads waits in such a read.
-    paused: bool,
+    /// Direct reads and writes.
+    requests: Vec<u32>,
+    threads: Threads,
+}
+
+/// Those of this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Threads {
+    /// In a read that is issued no further.
+    paused: usize,
+    /// For a request to be done.
+    waiting: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,16 +68,17 @@ impl Standing {
             read("/proc/fs/cifs/DebugData"),
             read("/proc/fs/netfs/requests"),
         );
-        Standing::of(&cifs, &netfs, paused(Path::new("/proc/self/task")))
+        Standing::of(&cifs, &netfs, Threads::of(Path::new("/proc/self/task")))
     }
 
-    fn of(cifs: &str, netfs: &str, paused: bool) -> Standing {
+    fn of(cifs: &str, netfs: &str, threads: Threads) -> Standing {
         let mut standing = Standing {
             connections: Vec::new(),
             sending: 0,
             in_flight: Vec::new(),
             half_issued: netfs.lines().filter_map(half_issued).collect(),
-            paused,
+            requests: netfs.lines().filter_map(request).collect(),
+            threads,
         };
         for line in cifs.lines() {
             if let Some(status) = number(line, "TCP status:") {
@@ -73,6 +86,7 @@ impl Standing {
                 standing.connections.push(Connection { status, instance });
             }
             standing.sending += number(line, "In Send:").unwrap_or(0);
+            standing.sending += number(line, "In MaxReq Wait:").unwrap_or(0);
             let command = number(line, "com:").map(|command| command as u16);
             standing
                 .in_flight
@@ -90,20 +104,39 @@ impl Standing {
             && self.sending == 0
             && self.in_flight.is_empty()
             && !self.half_issued.is_empty()
-            && self.paused
+            && self.threads.paused > 0
     }
 
-    /// Looks again and again: what it says each time, if that is the same and waits for nothing.
+    /// Whether a thread waits for a request that no server was asked for, or has answered: there are more requests
+    /// than the client has in flight or is about to send.
+    fn waits_for_itself(&self) -> bool {
+        self.threads.waiting > 0
+            && self.requests.len() > self.in_flight.len() + self.sending as usize
+    }
+
+    /// Looks again and again: what it said first, if it waits for nothing all the time, or for the same request and
+    /// itself. Other mounts may go on meanwhile.
     pub fn stands_still() -> Option<Standing> {
-        let first = Standing::look();
-        let still = |first: &Standing| first.waits_for_nothing() && Standing::look() == *first;
+        let mut first = Standing::look();
+        if !first.waits_for_nothing() && !first.waits_for_itself() {
+            return None;
+        }
         for _ in 1..LOOKS {
-            if !still(&first) {
+            std::thread::sleep(Duration::from_secs(1));
+            if !first.still_stands(&Standing::look()) {
                 return None;
             }
-            std::thread::sleep(Duration::from_secs(1));
         }
-        still(&first).then_some(first)
+        Some(first)
+    }
+
+    fn still_stands(&mut self, now: &Standing) -> bool {
+        if self.waits_for_nothing() && now == self {
+            return true;
+        }
+        self.requests
+            .retain(|request| now.requests.contains(request));
+        now.waits_for_itself() && !self.requests.is_empty()
     }
 
     /// Ends the guest: the thread that waits can't be ended, so this process can't either.
@@ -129,21 +162,34 @@ impl fmt::Display for Standing {
             )?;
         }
         let in_flight = self.in_flight.len();
-        write!(formatter, "{in_flight} requests in flight on connections")?;
+        write!(
+            formatter,
+            "{in_flight} requests in flight (commands {:?}, {} being sent) on connections",
+            self.in_flight, self.sending
+        )?;
         for Connection { status, instance } in &self.connections {
             write!(formatter, " [status {status}, made {instance} times]")?;
         }
-        let waits = if self.paused { "a" } else { "no" };
-        write!(formatter, "; {waits} thread in {PAUSED}")
+        let Threads { paused, waiting } = self.threads;
+        write!(
+            formatter,
+            "; {} direct requests {:x?}; threads: {paused} in {PAUSED}, {waiting} in {WAITING}",
+            self.requests.len(),
+            self.requests
+        )
     }
 }
 
-/// A thread of this process is there.
-fn paused(tasks: &Path) -> bool {
-    let tasks = std::fs::read_dir(tasks).into_iter().flatten().flatten();
-    let mut stacks =
-        tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stack")).ok());
-    stacks.any(|stack| stack.contains(PAUSED))
+impl Threads {
+    fn of(tasks: &Path) -> Threads {
+        let tasks = std::fs::read_dir(tasks).into_iter().flatten().flatten();
+        let stacks =
+            tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stack")).ok());
+        stacks.fold(Threads::default(), |threads, stack| Threads {
+            paused: threads.paused + usize::from(stack.contains(PAUSED)),
+            waiting: threads.waiting + usize::from(stack.contains(WAITING)),
+        })
+    }
 }
 
 /// The number after this word.
@@ -168,6 +214,15 @@ fn half_issued(line: &str) -> Option<HalfIssued> {
     (found.issued < found.length).then_some(found)
 }
 
+/// Of a line for a direct read or write, the request.
+fn request(line: &str) -> Option<u32> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [request, "DR" | "DW", ..] = words.as_slice() else {
+        return None;
+    };
+    u32::from_str_radix(request, 16).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,9 +239,43 @@ mod tests {
         ======== == === ==== ==== === =========\n\
         0000002a DR   2    5    0   0 @80000 10000/20000\n";
 
+    const PAUSED_ONE: Threads = Threads {
+        paused: 1,
+        waiting: 0,
+    };
+
+    #[test]
+    fn a_client_that_waits_for_a_request_it_has_not_sent_waits_for_itself() {
+        let waiting = |waiting| Threads { paused: 0, waiting };
+        let stuck = NETFS.replace("10000/20000", "20000/20000");
+        let also =
+            |request: &str| format!("{stuck}{request} DW   3 1801    0   0 @160000 0/20000\n");
+        // Another mount's request is in flight, and changes.
+        let cifs = CIFS.replace("com: 13", "com: 9");
+        let look = |cifs: &str, netfs: &str| Standing::of(cifs, netfs, waiting(2));
+        let mut standing = look(&cifs, &also("2b"));
+        assert!(standing.still_stands(&look(&cifs, &also("2d"))));
+        assert!(standing.still_stands(&look(CIFS, &stuck)), "{standing}");
+        assert!(
+            !look(&cifs, &stuck).still_stands(&look(&cifs, &stuck)),
+            "asked for"
+        );
+        let others = also("2b").replace("2a", "2c").replace("2b", "2e");
+        assert!(!look(&cifs, &also("2b")).still_stands(&look(&cifs, &others)));
+        for held in [
+            "In Send: 1 In MaxReq Wait: 0",
+            "In Send: 0 In MaxReq Wait: 1",
+        ] {
+            let cifs = cifs.replace("In Send: 0 In MaxReq Wait: 0", held);
+            let standing = look(&cifs, &also("2b"));
+            assert!(!standing.waits_for_itself(), "{standing}");
+        }
+        assert!(!Standing::of(CIFS, &stuck, waiting(0)).waits_for_itself());
+    }
+
     #[test]
     fn a_half_issued_read_with_nothing_in_flight_waits_for_nothing() {
-        let standing = Standing::of(CIFS, NETFS, true);
+        let standing = Standing::of(CIFS, NETFS, PAUSED_ONE);
         assert!(standing.waits_for_nothing(), "{standing}");
         assert_eq!(
             standing.half_issued,
@@ -206,14 +295,14 @@ mod tests {
         let issued = NETFS.replace("10000/20000", "20000/20000");
         let write = NETFS.replace("DR", "DW");
         for standing in [
-            Standing::of(&read, NETFS, true),
-            Standing::of(&sending, NETFS, true),
-            Standing::of(&reconnecting, NETFS, true),
-            Standing::of("", NETFS, true),
-            Standing::of(CIFS, &issued, true),
-            Standing::of(CIFS, &write, true),
-            Standing::of(CIFS, "", true),
-            Standing::of(CIFS, NETFS, false),
+            Standing::of(&read, NETFS, PAUSED_ONE),
+            Standing::of(&sending, NETFS, PAUSED_ONE),
+            Standing::of(&reconnecting, NETFS, PAUSED_ONE),
+            Standing::of("", NETFS, PAUSED_ONE),
+            Standing::of(CIFS, &issued, PAUSED_ONE),
+            Standing::of(CIFS, &write, PAUSED_ONE),
+            Standing::of(CIFS, "", PAUSED_ONE),
+            Standing::of(CIFS, NETFS, Threads::default()),
         ] {
             assert!(!standing.waits_for_nothing(), "{standing}");
         }

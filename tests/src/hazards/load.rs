@@ -129,14 +129,15 @@ impl Load {
         let mut asked = Instant::now();
         while self.operations() < wanted {
             assert!(!self.thread.is_finished(), "the load has ended");
-            if self.on_mount && asked.elapsed() > SUSPICIOUS {
+            let is_late = began.elapsed() >= patience;
+            if self.on_mount && (is_late || asked.elapsed() > SUSPICIOUS) {
                 if let Some(standing) = Standing::stands_still() {
                     standing.end_guest();
                 }
                 asked = Instant::now();
             }
             assert!(
-                began.elapsed() < patience,
+                !is_late,
                 "no progress within {patience:?}; {}",
                 self.standing()
             );
